@@ -1,0 +1,2 @@
+//! lateen-cli
+fn main() {}

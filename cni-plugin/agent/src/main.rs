@@ -1,0 +1,2 @@
+//! lateen-cni-agent
+fn main() {}

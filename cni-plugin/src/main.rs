@@ -1,0 +1,2 @@
+//! lateen-cni-plugin
+fn main() {}

@@ -1,0 +1,2 @@
+//! lateen-controller
+fn main() {}

@@ -1,0 +1,1 @@
+//! lateen-embedded-api

@@ -1,0 +1,2 @@
+//! lateen-ztunnel
+fn main() {}
