@@ -1,0 +1,94 @@
+//! Waiting until the world knows something.
+//!
+//! In: a store, a question, a deadline. Out: the answer, or which question stayed open. Absent on purpose: asking the
+//! control plane; [`Demands`] only carries the keys to whoever speaks to it.
+
+use std::{sync::Arc, time::Duration};
+
+use lateen_rt::inbox::Inbox;
+use lateen_types::addr::NetworkAddress;
+
+use crate::{
+    workload::{PodKey, Workload},
+    world::{World, WorldStore},
+};
+
+/// How long a connection waits for its own pod's workload to arrive: the pod may be newer than our picture of it.
+pub const LOCAL_WORKLOAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection waits for an answer about an address it asked for.
+pub const DEMAND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pod a connection belongs to did not become known.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("failed to fetch information about local workload: {pod} is not known after {after:?}")]
+pub struct UnknownLocal {
+    /// What was looked for.
+    pub pod: PodKey,
+    /// How long.
+    pub after: Duration,
+}
+
+/// The workload of our node that the agent calls `pod`, with the world it was found in; waits for it at most `timeout`.
+pub async fn local_workload(
+    store: &WorldStore,
+    pod: &PodKey,
+    timeout: Duration,
+) -> Result<(Arc<World>, Arc<Workload>), UnknownLocal> {
+    let found = |world: &World| world.local_workload(pod).cloned();
+    until(store, timeout, found).await.ok_or_else(|| UnknownLocal { pod: pod.clone(), after: timeout })
+}
+
+/// The first world in which `find` finds something, and what; `None` after `timeout`.
+async fn until<T>(
+    store: &WorldStore,
+    timeout: Duration,
+    find: impl Fn(&World) -> Option<T>,
+) -> Option<(Arc<World>, T)> {
+    // The common case takes no subscription and no timer.
+    let world = store.load();
+    if let Some(found) = find(&world) {
+        return Some((world, found));
+    }
+    let mut changes = store.subscribe();
+    let search = async {
+        loop {
+            // Subscribed before looking, so a change in between is seen as one.
+            let world = store.load();
+            if let Some(found) = find(&world) {
+                return Some((world, found));
+            }
+            changes.changed().await.ok()?;
+        }
+    };
+    tokio::time::timeout(timeout, search).await.ok().flatten()
+}
+
+/// Keys that connections want to know about, merged, for the one who speaks to the control plane.
+#[derive(Debug, Clone)]
+pub enum Demands {
+    /// Everything known is pushed unasked; an unknown address stays unknown.
+    Off,
+    /// Unknown keys are asked for.
+    On(Inbox<String>),
+}
+
+impl Demands {
+    /// Whether unknown addresses are asked for.
+    pub fn is_on(&self) -> bool {
+        matches!(self, Self::On(_))
+    }
+}
+
+/// The current world, or, when it does not know `address` and demands are on, the one after it was asked for: at the
+/// latest after [`DEMAND_TIMEOUT`], since "does not exist" may never be said.
+pub async fn address(store: &WorldStore, demands: &Demands, address: &NetworkAddress) -> Arc<World> {
+    let world = store.load();
+    let Demands::On(inbox) = demands else { return world };
+    if world.holds(address) {
+        return world;
+    }
+    inbox.push(address.to_string());
+    let found = until(store, DEMAND_TIMEOUT, |world| world.holds(address).then_some(())).await;
+    found.map_or_else(|| store.load(), |(world, ())| world)
+}
