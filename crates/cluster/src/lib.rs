@@ -1,1 +1,11 @@
-//! lateen-cluster
+//! What the mesh reads from Kubernetes: its own resource types, the label words, who is enrolled, clients and stores.
+//!
+//! In: Kubernetes objects. Out: typed specs, [`labels`] constants, the [`enrol`] decision, followed collections.
+//! Absent on purpose: mesh resources (the controller derives those) and anything that writes to the cluster.
+
+pub mod api;
+pub mod client;
+pub mod crds;
+pub mod enrol;
+pub mod labels;
+pub mod store;
