@@ -1,0 +1,44 @@
+//! What our TCP sockets have in common: keepalive and no delay.
+//!
+//! In: a connected socket. Out: the same, tuned. Absent on purpose: options that only make sense while listening or
+//! dialling; those are with [`crate::listen`] and [`crate::dial`].
+
+use std::{io, time::Duration};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+/// When to probe a silent peer, and when to give it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe.
+    pub idle: Duration,
+    /// Time between probes.
+    pub interval: Duration,
+    /// Unanswered probes before the connection is dead.
+    pub probes: u32,
+    /// TCP_USER_TIMEOUT: how long sent data may stay unacknowledged; `None` leaves the kernel's default.
+    pub user_timeout: Option<Duration>,
+}
+
+impl Default for Keepalive {
+    /// 180 s, 180 s, 9 probes, as the reference has it.
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(180), interval: Duration::from_secs(180), probes: 9, user_timeout: None }
+    }
+}
+
+/// Sets TCP_NODELAY and, where given, keepalive on an accepted socket.
+pub fn tune(stream: &TcpStream, keepalive: Option<&Keepalive>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    keepalive.map_or(Ok(()), |keepalive| set_keepalive(SockRef::from(stream), keepalive))
+}
+
+pub(crate) fn set_keepalive(socket: SockRef<'_>, keepalive: &Keepalive) -> io::Result<()> {
+    let probes = TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval);
+    socket.set_tcp_keepalive(&probes.with_retries(keepalive.probes))?;
+    if keepalive.user_timeout.is_some() {
+        socket.set_tcp_user_timeout(keepalive.user_timeout)?;
+    }
+    Ok(())
+}

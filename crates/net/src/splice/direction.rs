@@ -1,0 +1,150 @@
+//! One direction of a splice, as a state machine.
+//!
+//! In: the end read from, the end written to. Out: how the reading end's sending ended, or a failure of either.
+
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Duplex, End};
+
+/// How much to read at once: small until the connection has shown that it moves much.
+const FIRST_READ: usize = 1024;
+const SECOND_READ: usize = 16_320;
+const SECOND_READ_AFTER: u64 = 128 * 1024;
+const THIRD_READ: usize = 262_080;
+const THIRD_READ_AFTER: u64 = 10 * 1024 * 1024;
+/// After this many chunks in one poll the task yields, so that one busy connection cannot hold a worker.
+const CHUNKS_PER_POLL: usize = 32;
+
+#[derive(Debug, Default)]
+pub(super) struct Direction {
+    state: State,
+    scratch: BytesMut,
+    /// Read and not yet handed over.
+    chunk: Bytes,
+    moved: u64,
+    /// Whether the writing end holds bytes that a flush would push on.
+    unflushed: bool,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Copying,
+    /// Sending the half-close; then the direction ends so.
+    Closing(End),
+    Ended(End),
+}
+
+/// Which end failed, relative to the direction.
+#[derive(Debug)]
+pub(super) enum Failed {
+    Reading(io::Error),
+    Writing(io::Error),
+}
+
+impl Failed {
+    pub(super) fn seen_from<E>(self, reading: impl FnOnce(io::Error) -> E, writing: impl FnOnce(io::Error) -> E) -> E {
+        match self {
+            Self::Reading(error) => reading(error),
+            Self::Writing(error) => writing(error),
+        }
+    }
+}
+
+impl Direction {
+    /// Moves what can be moved. Ready once the direction has ended, and again whenever asked.
+    pub(super) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut impl Duplex,
+        to: &mut impl Duplex,
+        delivered: &AtomicU64,
+    ) -> Poll<Result<End, Failed>> {
+        for _ in 0..CHUNKS_PER_POLL {
+            self.state = match self.state {
+                State::Copying => ready!(self.poll_chunk(context, from, to, delivered))?,
+                State::Closing(end) => ready!(Self::poll_close(context, to, end))?,
+                State::Ended(end) => return Poll::Ready(Ok(end)),
+            };
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Moves one chunk and names the state that follows.
+    fn poll_chunk(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut impl Duplex,
+        to: &mut impl Duplex,
+        delivered: &AtomicU64,
+    ) -> Poll<Result<State, Failed>> {
+        while !self.chunk.is_empty() {
+            let before = self.chunk.len();
+            if let Err(error) = ready!(to.poll_take(context, &mut self.chunk)) {
+                return Poll::Ready(self.write_failed(error));
+            }
+            let taken = (before - self.chunk.len()) as u64;
+            self.moved += taken;
+            self.unflushed = true;
+            delivered.fetch_add(taken, Ordering::Relaxed);
+        }
+        match from.poll_chunk(context, &mut self.scratch, read_size(self.moved)) {
+            Poll::Ready(Ok(chunk)) if chunk.is_empty() => Poll::Ready(Ok(State::Closing(End::Closed))),
+            Poll::Ready(Ok(chunk)) => {
+                self.chunk = chunk;
+                Poll::Ready(Ok(State::Copying))
+            }
+            // What was delivered before the end still counts: the other side gets a half-close after it, not a reset
+            // that could overtake it.
+            Poll::Ready(Err(error)) if is_an_end(&error) => Poll::Ready(Ok(State::Closing(End::Reset))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Failed::Reading(error))),
+            Poll::Pending => self.poll_flush(context, to),
+        }
+    }
+
+    /// While the reading end is silent, pushes on what the writing end still holds.
+    fn poll_flush(&mut self, context: &mut Context<'_>, to: &mut impl Duplex) -> Poll<Result<State, Failed>> {
+        if self.unflushed {
+            match ready!(to.poll_flush(context)) {
+                Ok(()) => self.unflushed = false,
+                Err(error) => return Poll::Ready(self.write_failed(error)),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn write_failed(&mut self, error: io::Error) -> Result<State, Failed> {
+        self.chunk = Bytes::new();
+        self.scratch = BytesMut::new();
+        if is_an_end(&error) { Ok(State::Ended(End::Unwanted)) } else { Err(Failed::Writing(error)) }
+    }
+
+    fn poll_close(context: &mut Context<'_>, to: &mut impl Duplex, end: End) -> Poll<Result<State, Failed>> {
+        match ready!(to.poll_half_close(context)) {
+            Err(error) if !is_an_end(&error) => Poll::Ready(Err(Failed::Writing(error))),
+            // The writing end is gone already, which is no loss: everything was delivered.
+            Ok(()) | Err(_) => Poll::Ready(Ok(State::Ended(end))),
+        }
+    }
+}
+
+fn read_size(moved: u64) -> usize {
+    match moved {
+        THIRD_READ_AFTER.. => THIRD_READ,
+        SECOND_READ_AFTER.. => SECOND_READ,
+        _ => FIRST_READ,
+    }
+}
+
+/// Errors that are how connections end in the wild.
+fn is_an_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof};
+    matches!(error.kind(), NotConnected | UnexpectedEof | ConnectionReset | BrokenPipe)
+}

@@ -1,0 +1,116 @@
+//! What can be spliced: something that yields chunks and takes chunks.
+//!
+//! In: TCP streams, any `AsyncRead + AsyncWrite`. Out: [`Duplex`]. Connections that own their received bytes (HTTP/2)
+//! implement it themselves, so that no byte is copied on the way.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_util::io::poll_read_buf;
+
+/// One end of a splice.
+pub trait Duplex: Unpin {
+    /// The next bytes, at most about `want`; empty means that no more will come. `scratch` is this direction's own
+    /// reading buffer, for ends that do not own what they receive.
+    fn poll_chunk(&mut self, context: &mut Context<'_>, scratch: &mut BytesMut, want: usize)
+    -> Poll<io::Result<Bytes>>;
+
+    /// Takes bytes off the front of a chunk that is not empty; ready once at least one was taken.
+    fn poll_take(&mut self, context: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<()>>;
+
+    /// Pushes on what was taken.
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Tells the peer that no more will come; receiving goes on.
+    fn poll_half_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Duplex for TcpStream {
+    fn poll_chunk(
+        &mut self,
+        context: &mut Context<'_>,
+        scratch: &mut BytesMut,
+        want: usize,
+    ) -> Poll<io::Result<Bytes>> {
+        // Memory is taken only when there is something to read: most connections are silent most of the time.
+        ready!(self.poll_read_ready(context))?;
+        read(self, context, scratch, want)
+    }
+
+    fn poll_take(&mut self, context: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<()>> {
+        take(self, context, chunk)
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_half_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_shutdown(context)
+    }
+}
+
+/// Makes a [`Duplex`] of anything that reads and writes, for example a TLS stream.
+#[derive(Debug)]
+pub struct Io<T>(pub T);
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for Io<T> {
+    fn poll_chunk(
+        &mut self,
+        context: &mut Context<'_>,
+        scratch: &mut BytesMut,
+        want: usize,
+    ) -> Poll<io::Result<Bytes>> {
+        read(&mut self.0, context, scratch, want)
+    }
+
+    fn poll_take(&mut self, context: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<()>> {
+        take(&mut self.0, context, chunk)
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_half_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+fn read<T: AsyncRead + Unpin>(
+    from: &mut T,
+    context: &mut Context<'_>,
+    scratch: &mut BytesMut,
+    want: usize,
+) -> Poll<io::Result<Bytes>> {
+    scratch.reserve(want);
+    match poll_read_buf(Pin::new(from), context, scratch) {
+        Poll::Ready(read) => Poll::Ready(read.map(|_| scratch.split().freeze())),
+        Poll::Pending => {
+            if want > KEPT_WHILE_SILENT {
+                *scratch = BytesMut::new();
+            }
+            Poll::Pending
+        }
+    }
+}
+
+/// A silent connection keeps a buffer of at most this many bytes.
+const KEPT_WHILE_SILENT: usize = 1024;
+
+fn take<T: AsyncWrite + Unpin>(to: &mut T, context: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<()>> {
+    let taken = ready!(Pin::new(to).poll_write(context, chunk))?;
+    if taken == 0 {
+        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    }
+    chunk.advance(taken);
+    Poll::Ready(Ok(()))
+}

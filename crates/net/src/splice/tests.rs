@@ -1,0 +1,214 @@
+use std::{sync::Arc, time::Duration};
+
+use lateen_rt::{deadline::within, tasks::Tasks};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+};
+
+use super::*;
+
+type Spliced = Result<Outcome<&'static str>, SpliceError>;
+
+/// A client and a server with a splice between them, all on real sockets.
+struct Rig {
+    client: TcpStream,
+    server: TcpStream,
+    meter: Arc<Meter>,
+    outcome: oneshot::Receiver<Spliced>,
+    interrupt: oneshot::Sender<()>,
+}
+
+async fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let one = TcpStream::connect(listener.local_addr().expect("address")).await.expect("connect");
+    let (two, _) = listener.accept().await.expect("accept");
+    one.set_nodelay(true).expect("nodelay");
+    two.set_nodelay(true).expect("nodelay");
+    (one, two)
+}
+
+impl Rig {
+    async fn new() -> Self {
+        Self::of(|stream| stream).await
+    }
+
+    async fn of<D: Duplex + Send + 'static>(end: impl Fn(TcpStream) -> D) -> Self {
+        let (client, source) = connected().await;
+        let (destination, server) = connected().await;
+        let (interrupt, interrupted) = oneshot::channel();
+        let (report, outcome) = oneshot::channel();
+        let meter = Arc::new(Meter::default());
+        let (source, destination, counts) = (end(source), end(destination), meter.clone());
+        Tasks::new().spawn("splice", async move {
+            let interrupted = async {
+                match interrupted.await {
+                    Ok(()) => "cut",
+                    Err(_) => std::future::pending().await,
+                }
+            };
+            let ended = splice(source, destination, &counts, interrupted).await;
+            report.send(ended).expect("the test waits");
+        });
+        Self { client, server, meter, outcome, interrupt }
+    }
+}
+
+async fn soon<T>(wait: impl Future<Output = T>) -> T {
+    within("the test", Duration::from_secs(60), wait).await.expect("in time")
+}
+
+async fn ended(outcome: oneshot::Receiver<Spliced>) -> Outcome<&'static str> {
+    soon(outcome).await.expect("the splice ends").expect("without failure")
+}
+
+const CLOSED: Outcome<&str> = Outcome::Ended { source: End::Closed, destination: End::Closed };
+
+#[tokio::test]
+async fn a_half_close_by_the_client_lets_the_server_go_on() {
+    let mut rig = Rig::new().await;
+    rig.client.write_all(b"request").await.expect("write");
+    rig.client.shutdown().await.expect("shutdown");
+    let mut request = Vec::new();
+    soon(rig.server.read_to_end(&mut request)).await.expect("the server sees the end");
+    assert_eq!(request, b"request");
+    rig.server.write_all(b"a late answer").await.expect("write");
+    drop(rig.server);
+    let mut answer = Vec::new();
+    soon(rig.client.read_to_end(&mut answer)).await.expect("the client sees the end");
+    assert_eq!(answer, b"a late answer");
+    assert_eq!(ended(rig.outcome).await, CLOSED);
+    assert_eq!((rig.meter.from_source(), rig.meter.from_destination()), (7, 13));
+}
+
+#[tokio::test]
+async fn a_half_close_by_the_server_lets_the_client_go_on() {
+    let mut rig = Rig::of(Io).await;
+    rig.server.write_all(b"banner").await.expect("write");
+    rig.server.shutdown().await.expect("shutdown");
+    let mut banner = Vec::new();
+    soon(rig.client.read_to_end(&mut banner)).await.expect("the client sees the end");
+    assert_eq!(banner, b"banner");
+    rig.client.write_all(b"still here").await.expect("write");
+    drop(rig.client);
+    let mut rest = Vec::new();
+    soon(rig.server.read_to_end(&mut rest)).await.expect("the server sees the end");
+    assert_eq!(rest, b"still here");
+    assert_eq!(ended(rig.outcome).await, CLOSED);
+}
+
+#[tokio::test]
+async fn a_reset_ends_both_directions_after_what_was_sent() {
+    let mut rig = Rig::new().await;
+    rig.client.write_all(b"last words").await.expect("write");
+    let mut heard = [0; 10];
+    soon(rig.server.read_exact(&mut heard)).await.expect("read");
+    rig.client.set_zero_linger().expect("linger");
+    drop(rig.client);
+    assert_eq!(ended(rig.outcome).await, Outcome::Ended { source: End::Reset, destination: End::Abandoned });
+    assert_eq!(soon(rig.server.read(&mut heard)).await.expect("the server sees the end"), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_vanishes_ends_it() {
+    let rig = Rig::new().await;
+    rig.server.set_zero_linger().expect("linger");
+    drop(rig.server);
+    let Outcome::Ended { destination, .. } = ended(rig.outcome).await else { panic!("interrupted") };
+    assert_eq!(destination, End::Reset);
+}
+
+#[tokio::test]
+async fn an_interruption_cuts_both_sides() {
+    let mut rig = Rig::new().await;
+    rig.client.write_all(b"x").await.expect("write");
+    soon(rig.server.read_exact(&mut [0])).await.expect("read");
+    rig.interrupt.send(()).expect("the splice runs");
+    assert_eq!(soon(rig.outcome).await.expect("ends").expect("no failure"), Outcome::Interrupted("cut"));
+    assert_eq!(soon(rig.client.read(&mut [0])).await.expect("closed"), 0);
+    assert_eq!(soon(rig.server.read(&mut [0])).await.expect("closed"), 0);
+}
+
+#[tokio::test]
+async fn a_slow_reader_stops_the_writer() {
+    let mut rig = Rig::new().await;
+    let block = vec![7_u8; 64 * 1024];
+    let mut sent = 0_u64;
+    // The server does not read, so only what the kernel's buffers and one chunk hold can be written.
+    while let Ok(written) = within("a write", Duration::from_millis(500), rig.client.write(&block)).await {
+        sent += written.expect("write") as u64;
+        assert!(sent < 256 * 1024 * 1024, "nothing stops the writer");
+    }
+    let in_flight = sent - rig.meter.from_source();
+    assert!(in_flight < 32 * 1024 * 1024, "{in_flight} bytes are held between client and splice");
+    rig.client.shutdown().await.expect("shutdown");
+    let mut read = 0;
+    let mut into = vec![0; 1024 * 1024];
+    loop {
+        match soon(rig.server.read(&mut into)).await.expect("read") {
+            0 => break,
+            length => read += length as u64,
+        }
+    }
+    assert_eq!((read, rig.meter.from_source()), (sent, sent));
+}
+
+#[tokio::test]
+async fn single_bytes_pass_at_once() {
+    let mut rig = Rig::of(Io).await;
+    for byte in 0..200_u8 {
+        rig.client.write_all(&[byte]).await.expect("write");
+        let mut there = [0];
+        soon(rig.server.read_exact(&mut there)).await.expect("read");
+        rig.server.write_all(&there).await.expect("write");
+        let mut back = [0];
+        soon(rig.client.read_exact(&mut back)).await.expect("read");
+        assert_eq!(back, [byte]);
+    }
+    assert_eq!((rig.meter.from_source(), rig.meter.from_destination()), (200, 200));
+}
+
+const HUNDRED_MB: u64 = 100 * 1024 * 1024;
+
+/// Sends 100 MB whose bytes tell their position, closes its half, and checks as much from the other side.
+async fn exchange(stream: TcpStream) {
+    let (mut read, mut write) = stream.into_split();
+    let block: Vec<u8> = (0..=250_u8).cycle().take(251 * 1024).collect();
+    let sending = async {
+        let mut left = HUNDRED_MB;
+        while left > 0 {
+            let part = &block[..left.min(block.len() as u64) as usize];
+            write.write_all(part).await.expect("write");
+            left -= part.len() as u64;
+        }
+        write.shutdown().await.expect("shutdown");
+    };
+    let receiving = async {
+        let (mut at, mut into) = (0_u64, vec![0; 256 * 1024]);
+        loop {
+            let length = read.read(&mut into).await.expect("read");
+            if length == 0 {
+                break;
+            }
+            let expected = &block[(at % 251) as usize..];
+            let whole = length.min(expected.len());
+            assert!(into[..whole] == expected[..whole], "bytes changed near {at}");
+            at += length as u64;
+        }
+        assert_eq!(at, HUNDRED_MB);
+    };
+    both(sending, receiving).await;
+}
+
+async fn both(one: impl Future<Output = ()>, two: impl Future<Output = ()>) {
+    tokio::join!(one, two);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_megabytes_go_each_way() {
+    let rig = Rig::new().await;
+    soon(both(exchange(rig.client), exchange(rig.server))).await;
+    assert_eq!(ended(rig.outcome).await, CLOSED);
+    assert_eq!((rig.meter.from_source(), rig.meter.from_destination()), (HUNDRED_MB, HUNDRED_MB));
+}
