@@ -1,0 +1,63 @@
+//! What the process and its runtimes say of themselves at a scrape.
+//!
+//! In: `/proc/self` and tokio's own counters. Out: collectors for [`Registry::collect_from`](super::Registry::collect_from).
+
+use tokio::runtime::Handle;
+
+use super::registry::{Kind, Sample};
+
+/// `process_open_fds` and `process_max_fds`.
+pub fn process_collector(samples: &mut Vec<Sample>) {
+    if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
+        // The listing itself holds one descriptor open.
+        let open = entries.count().saturating_sub(1);
+        samples.push(gauge("process_open_fds", "Number of open file descriptors", open as f64));
+    }
+    if let Some(max) = max_fds() {
+        samples.push(gauge("process_max_fds", "Maximum number of file descriptors", max));
+    }
+}
+
+fn max_fds() -> Option<f64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// The `tokio_*` families of `runtime`.
+pub fn runtime_collector(runtime: Handle) -> impl Fn(&mut Vec<Sample>) + Send + Sync + 'static {
+    move |samples| {
+        let of = runtime.metrics();
+        samples.push(gauge("tokio_num_workers", "Number of worker threads of the runtime", of.num_workers() as f64));
+        let depth = of.global_queue_depth() as f64;
+        samples.push(gauge("tokio_global_queue_depth", "Tasks in the runtime's global queue", depth));
+        samples.push(gauge("tokio_num_alive_tasks", "Tasks alive in the runtime", of.num_alive_tasks() as f64));
+        for worker in 0..of.num_workers() {
+            samples.extend(worker_samples(&of, worker));
+        }
+    }
+}
+
+fn worker_samples(of: &tokio::runtime::RuntimeMetrics, worker: usize) -> [Sample; 3] {
+    let sample = |name, help, value| Sample {
+        name,
+        kind: Kind::Counter,
+        help,
+        labels: vec![("worker", worker.to_string())],
+        value,
+    };
+    let busy = of.worker_total_busy_duration(worker).as_secs_f64();
+    [
+        sample("tokio_worker_total_busy_duration_seconds", "Time the worker was busy", busy),
+        sample("tokio_worker_park_count", "Times the worker parked", of.worker_park_count(worker) as f64),
+        sample(
+            "tokio_worker_park_unpark_count",
+            "Times the worker parked and unparked",
+            of.worker_park_unpark_count(worker) as f64,
+        ),
+    ]
+}
+
+fn gauge(name: &'static str, help: &'static str, value: f64) -> Sample {
+    Sample { name, kind: Kind::Gauge, help, labels: Vec::new(), value }
+}
