@@ -1,0 +1,52 @@
+//! The verbs of `lateen`, one file each.
+//!
+//! In: argv. Out: text on standard output, an exit code (0 done, 1 failed, 64 not understood).
+//! Absent on purpose: any program of the mesh; only shared crates are linked.
+
+// A command line talks on standard output; that is what it is for.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod lab;
+
+/// Lateen: an ambient service mesh.
+#[derive(Debug, Parser)]
+#[command(name = "lateen", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// A whole cluster on this machine, without containers
+    #[command(subcommand)]
+    Lab(lab::Lab),
+    /// Print the version
+    Version,
+}
+
+/// Parses argv and does what it says.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            drop(error.print());
+            return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
+        }
+    };
+    let done = match arguments.verb {
+        Verb::Lab(verb) => lab::run(verb),
+        Verb::Version => {
+            println!("lateen {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("lateen: {error:#}");
+        ExitCode::FAILURE
+    })
+}
