@@ -1,1 +1,7 @@
-//! ztunnel
+//! The node proxy: every connection of the pods it is given, in and out, as authorised mTLS tunnels.
+//!
+//! In: pods and their network namespaces (from the node agent), the mesh's picture (from the control plane), identities
+//! (from the CA). Out: connections, one access record and metrics for each. Absent on purpose: HTTP (see the waypoint).
+
+pub mod inbound;
+pub mod outbound;

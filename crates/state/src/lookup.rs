@@ -64,6 +64,13 @@ impl World {
         best_for(exact, caller, None).or_else(|| self.service_by_cidr(address, caller))
     }
 
+    /// All services at `address`, exact or by range, whoever may see them.
+    pub fn services_at<'w>(&'w self, address: &'w NetworkAddress) -> impl Iterator<Item = &'w Arc<Service>> {
+        let exact = self.by_vip.get(address).into_iter().flatten();
+        let holds = |service: &&Arc<Service>| longest_prefix(service, &address.network, address.ip).is_some();
+        exact.chain(self.with_cidrs.iter().filter(holds))
+    }
+
     /// Among ranges that hold the address: own namespace, then longest prefix, then canonical.
     fn service_by_cidr(&self, address: &NetworkAddress, caller: &Namespace) -> Option<&Arc<Service>> {
         let visible = self.with_cidrs.iter().filter(|service| service.is_visible_from(caller));
@@ -162,9 +169,7 @@ impl World {
 
     /// Whether anything at all is known at `address`, whoever asks.
     pub fn holds(&self, address: &NetworkAddress) -> bool {
-        let ranged =
-            || self.with_cidrs.iter().any(|service| longest_prefix(service, &address.network, address.ip).is_some());
-        self.by_ip.get(address).is_some() || self.by_vip.get(address).is_some() || ranged()
+        self.by_ip.get(address).is_some() || self.services_at(address).next().is_some()
     }
 
     /// How many addresses lead to a service or a workload.
