@@ -1,1 +1,12 @@
-//! lateen-identity
+//! Who we are and who the peer is: certificates, SPIFFE checks, TLS handshakes, and getting certificates in time.
+//!
+//! In: a CA's address, a token, streams of bytes. Out: TLS streams with a proven peer; certificates that never run out.
+//! Absent on purpose: HTTP/2, policy, which identity a connection needs.
+
+pub mod cert;
+pub mod handshake;
+pub mod verify;
+
+mod crypto;
+#[cfg(test)]
+mod testing;

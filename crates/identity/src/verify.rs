@@ -1,0 +1,221 @@
+//! Is the peer who it should be? Chains by webpki, names by SPIFFE id.
+//!
+//! In: certificates as presented. Out: yes, or why not. DNS and IP names are never looked at.
+//! Absent on purpose: revocation lists.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use lateen_types::id::{SpiffeId, TrustDomain};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_cert_signed_by_trust_anchor,
+    },
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::{
+        ParsedCertificate,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
+
+/// Why a peer with a valid chain is refused all the same.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerRefused {
+    /// The certificate cannot be read.
+    #[error("the peer's certificate cannot be read")]
+    Malformed,
+    /// It has no SPIFFE URI.
+    #[error("the peer's certificate has no SPIFFE id")]
+    NoIdentity,
+    /// A server that is not one of those expected.
+    #[error(
+        "identity verification error: peer did not present the expected SAN ({}), got {}",
+        list(expected),
+        list(presented)
+    )]
+    Unexpected {
+        /// Who would have been right.
+        expected: Vec<SpiffeId>,
+        /// Who it was.
+        presented: Vec<SpiffeId>,
+    },
+    /// A client of another trust domain.
+    #[error("the peer {} is not of our trust domain {own}", list(presented))]
+    ForeignTrustDomain {
+        /// Ours.
+        own: TrustDomain,
+        /// Who it was.
+        presented: Vec<SpiffeId>,
+    },
+}
+
+fn list(ids: &[SpiffeId]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl From<PeerRefused> for rustls::Error {
+    fn from(refused: PeerRefused) -> Self {
+        Self::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refused))))
+    }
+}
+
+impl PeerRefused {
+    /// Finds this reason inside what rustls reported, if it was one of ours.
+    pub fn within(error: &rustls::Error) -> Option<&Self> {
+        match error {
+            rustls::Error::InvalidCertificate(CertificateError::Other(other)) => other.0.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// The SPIFFE ids of a certificate in order. Other names, and URIs that are no SPIFFE id, are left out.
+pub fn spiffe_ids(certificate: &X509Certificate<'_>) -> Vec<SpiffeId> {
+    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let uris = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some(*uri),
+        _ => None,
+    });
+    uris.filter_map(|uri| uri.parse().inspect_err(|error| tracing::debug!(%error, "a URI name was passed over")).ok())
+        .collect()
+}
+
+/// The SPIFFE ids of a certificate in DER.
+pub fn spiffe_ids_of(der: &CertificateDer<'_>) -> Result<Vec<SpiffeId>, PeerRefused> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(der).map_err(|_| PeerRefused::Malformed)?;
+    let ids = spiffe_ids(&parsed);
+    if ids.is_empty() { Err(PeerRefused::NoIdentity) } else { Ok(ids) }
+}
+
+/// Refuses a server unless one of its ids is expected.
+pub fn check_server(presented: Vec<SpiffeId>, expected: &BTreeSet<SpiffeId>) -> Result<(), PeerRefused> {
+    if presented.iter().any(|id| expected.contains(id)) {
+        return Ok(());
+    }
+    Err(PeerRefused::Unexpected { expected: expected.iter().cloned().collect(), presented })
+}
+
+/// Refuses a client unless one of its ids has our trust domain.
+pub fn check_client(presented: Vec<SpiffeId>, own: &TrustDomain) -> Result<(), PeerRefused> {
+    if presented.iter().any(|id| id.trust_domain() == own) {
+        return Ok(());
+    }
+    Err(PeerRefused::ForeignTrustDomain { own: own.clone(), presented })
+}
+
+/// A client's view of servers: the chain leads to our roots and one SPIFFE id is expected.
+#[derive(Debug)]
+pub struct ExpectedServer {
+    anchors: Arc<RootCertStore>,
+    expected: BTreeSet<SpiffeId>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ExpectedServer {
+    /// Accepts servers under `anchors` that are one of `expected`. Nobody is expected if that is empty.
+    pub fn new(anchors: Arc<RootCertStore>, expected: BTreeSet<SpiffeId>, provider: Arc<CryptoProvider>) -> Self {
+        Self { anchors, expected, provider }
+    }
+
+    /// Accepts nobody.
+    pub fn nobody(provider: Arc<CryptoProvider>) -> Self {
+        Self::new(Arc::new(RootCertStore::empty()), BTreeSet::new(), provider)
+    }
+}
+
+impl ServerCertVerifier for ExpectedServer {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let leaf = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&leaf, &self.anchors, intermediates, now, algorithms)?;
+        check_server(spiffe_ids_of(end_entity)?, &self.expected)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A server's view of clients: a certificate is mandatory, its chain leads to our roots, one SPIFFE id is of our own
+/// trust domain.
+#[derive(Debug)]
+pub struct OwnTrustDomain {
+    chain: Arc<dyn ClientCertVerifier>,
+    own: TrustDomain,
+}
+
+impl OwnTrustDomain {
+    /// Adds the check for `own` to a verifier of chains.
+    pub fn new(chain: Arc<dyn ClientCertVerifier>, own: TrustDomain) -> Self {
+        Self { chain, own }
+    }
+}
+
+impl ClientCertVerifier for OwnTrustDomain {
+    /// None: a hint could only keep a client with several certificates from trying the right one.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        check_client(spiffe_ids_of(end_entity)?, &self.own)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
