@@ -11,5 +11,6 @@
 //! whole, still single-threaded process.
 
 pub mod config;
+pub mod controllers;
 pub mod verbs;
 pub mod world;
