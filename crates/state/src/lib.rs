@@ -12,3 +12,6 @@ pub mod shards;
 pub mod wait;
 pub mod workload;
 pub mod world;
+
+#[cfg(test)]
+mod tests;
