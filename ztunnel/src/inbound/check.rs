@@ -167,3 +167,7 @@ impl Ask<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -329,3 +329,6 @@ fn describe(gateway: &GatewayAddress) -> String {
         GatewayDestination::Hostname(name) => name.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;
