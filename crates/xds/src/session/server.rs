@@ -1,0 +1,366 @@
+//! The server's end of one stream.
+//!
+//! In: requests, views of the table. Out: responses, at most one unanswered per type.
+//! For a wildcard subscription the names that were sent are not remembered: later removals come from the table's log, and
+//! on reconnect from what the client says it holds. What waits to be sent is merged by name, so a slow client costs at
+//! most one reference per resource.
+//!
+//! Order: new policies go out before the workloads that may name them, and removed policies only after the workloads
+//! that named them, because a proxy refuses what is ruled by a policy it does not know.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use lateen_wire::{
+    discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
+    type_url,
+};
+
+use super::EVERYTHING;
+use crate::{
+    resource::Entry,
+    server::{Peer, View},
+};
+
+/// A response stays below this, so that with its envelope it fits the 4 MiB many gRPC clients take by default.
+pub const RESPONSE_MAX: usize = 3_500_000;
+/// The most types one stream may name.
+pub const TYPES_MAX: usize = 16;
+/// The most keys one stream may ask for.
+pub const NAMES_MAX: usize = 200_000;
+
+/// Why a stream must end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// Too many types.
+    #[error("a stream may subscribe to at most {TYPES_MAX} types")]
+    TooManyTypes,
+    /// Too many keys.
+    #[error("a stream may ask for at most {NAMES_MAX} resources of {type_url}; subscribe to all instead")]
+    TooManyNames {
+        /// The type.
+        type_url: String,
+    },
+    /// The client, or this server, was stuck for so long that changes are lost.
+    #[error("the stream fell behind the changes of {type_url}; reconnect with initial_resource_versions")]
+    FellBehind {
+        /// The type.
+        type_url: String,
+    },
+}
+
+/// What the client said of a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The type.
+    pub type_url: String,
+    /// The client's words, if it could not use all of it.
+    pub rejected: Option<String>,
+}
+
+/// One stream's state.
+#[derive(Debug, Default)]
+pub struct ServerSession {
+    /// Sorted by [`rank`].
+    kinds: Vec<Kind>,
+    peer: Peer,
+    nonces: u64,
+}
+
+#[derive(Debug)]
+struct Kind {
+    type_url: String,
+    interest: Interest,
+    /// The table's revision up to which changes are in `put` and `removed`, or sent.
+    at: u64,
+    /// The nonce of the answer that has not been acknowledged.
+    pending: Option<String>,
+    /// To send. No name is in both.
+    put: BTreeMap<String, Arc<Entry>>,
+    removed: BTreeSet<String>,
+    /// A request is owed an answer, even an empty one.
+    owed: bool,
+}
+
+#[derive(Debug)]
+enum Interest {
+    Everything,
+    Names(BTreeSet<String>),
+}
+
+impl ServerSession {
+    /// A stream on which nothing was said yet.
+    pub fn new(peer: Peer) -> Self {
+        Self { peer, ..Self::default() }
+    }
+
+    /// Takes a request in. Afterwards [`Self::next_response`] may have something.
+    pub fn request(
+        &mut self,
+        request: &DeltaDiscoveryRequest,
+        view: &View,
+    ) -> Result<Option<Acknowledged>, SessionError> {
+        let peer = self.peer.clone();
+        let Some(at) = self.kinds.iter().position(|kind| kind.type_url == request.type_url) else {
+            return self.subscribe(request, view).map(|()| None);
+        };
+        let kind = &mut self.kinds[at];
+        let acknowledged = kind.acknowledge(request);
+        kind.change_interest(request, (view, &peer))?;
+        Ok(acknowledged)
+    }
+
+    /// The first request of a type on this stream.
+    fn subscribe(&mut self, request: &DeltaDiscoveryRequest, view: &View) -> Result<(), SessionError> {
+        if self.kinds.len() >= TYPES_MAX {
+            return Err(SessionError::TooManyTypes);
+        }
+        let mut kind = Kind::new(&request.type_url, view.revision());
+        kind.begin(request, (view, &self.peer))?;
+        self.kinds.push(kind);
+        self.kinds.sort_by_key(|kind| rank(&kind.type_url));
+        Ok(())
+    }
+
+    /// Notes what changed in the table since the last look.
+    pub fn collect(&mut self, view: &View) -> Result<(), SessionError> {
+        for kind in &mut self.kinds {
+            kind.collect(view, &self.peer)?;
+        }
+        Ok(())
+    }
+
+    /// The next response that may be sent now; call until there is none.
+    pub fn next_response(&mut self) -> Option<DeltaDiscoveryResponse> {
+        let policies_wait = self.kinds.iter().any(|kind| kind.is_policies() && !kind.put.is_empty());
+        let others_wait = self.kinds.iter().any(|kind| !kind.is_policies() && kind.has_work());
+        let ready = self.kinds.iter_mut().find(|kind| {
+            let held_back = !kind.is_policies() && policies_wait;
+            let only_removals = kind.is_policies() && others_wait && kind.put.is_empty() && !kind.owed;
+            kind.pending.is_none() && kind.has_work() && !held_back && !only_removals
+        })?;
+        self.nonces += 1;
+        let with_removals = !(ready.is_policies() && others_wait);
+        Some(ready.respond(self.nonces.to_string(), with_removals))
+    }
+
+    /// Whether an answer is out that the client has not acknowledged.
+    pub fn awaits_acknowledgement(&self) -> bool {
+        self.kinds.iter().any(|kind| kind.pending.is_some())
+    }
+
+    /// Whether this type was asked for on this stream.
+    pub fn is_subscribed(&self, type_url: &str) -> bool {
+        self.kinds.iter().any(|kind| kind.type_url == type_url)
+    }
+}
+
+/// The order types are served in.
+fn rank(type_url: &str) -> usize {
+    let order = [type_url::AUTHORIZATION, type_url::ADDRESS, type_url::WORKLOAD];
+    order.iter().position(|known| *known == type_url).unwrap_or(order.len())
+}
+
+impl Kind {
+    fn new(type_url: &str, at: u64) -> Self {
+        Self {
+            type_url: type_url.to_owned(),
+            interest: Interest::Names(BTreeSet::new()),
+            at,
+            pending: None,
+            put: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            owed: true,
+        }
+    }
+
+    fn is_policies(&self) -> bool {
+        self.type_url == type_url::AUTHORIZATION
+    }
+
+    fn has_work(&self) -> bool {
+        self.owed || !self.put.is_empty() || !self.removed.is_empty()
+    }
+
+    fn begin(&mut self, request: &DeltaDiscoveryRequest, (view, peer): (&View, &Peer)) -> Result<(), SessionError> {
+        let held = &request.initial_resource_versions;
+        let has = |list: &[String]| list.iter().any(|name| name == EVERYTHING);
+        let subscribe = &request.resource_names_subscribe;
+        if (subscribe.is_empty() || has(subscribe)) && !has(&request.resource_names_unsubscribe) {
+            self.want_everything(view, held);
+            return Ok(());
+        }
+        // A client that reconnects names what it holds, or still waits for, only here.
+        let asked = subscribe.iter().filter(|name| *name != EVERYTHING).chain(held.keys());
+        for key in asked {
+            self.want(key, view, held)?;
+        }
+        for entry in view.members(&self.type_url, &peer.groups) {
+            self.offer(&entry, held)?;
+        }
+        Ok(())
+    }
+
+    fn want_everything(&mut self, view: &View, held: &BTreeMap<String, String>) {
+        self.interest = Interest::Everything;
+        for entry in view.all(&self.type_url).filter(|entry| held.get(&entry.name) != Some(&entry.version)) {
+            self.queue_put(entry);
+        }
+        let gone: Vec<&String> = held.keys().filter(|name| view.entry(&self.type_url, name).is_none()).collect();
+        for name in gone {
+            self.queue_removal(name.clone());
+        }
+    }
+
+    /// Answers one key: what it stands for, or that there is no such thing.
+    fn want(&mut self, key: &str, view: &View, held: &BTreeMap<String, String>) -> Result<(), SessionError> {
+        self.remember(key)?;
+        let found = view.find(&self.type_url, key);
+        if found.is_empty() {
+            self.queue_removal(key.to_owned());
+        }
+        found.iter().try_for_each(|entry| self.offer(entry, held))
+    }
+
+    /// Queues `entry` unless the client holds exactly it; it is subscribed to from now on either way.
+    fn offer(&mut self, entry: &Arc<Entry>, held: &BTreeMap<String, String>) -> Result<(), SessionError> {
+        self.remember(&entry.name)?;
+        if held.get(&entry.name) != Some(&entry.version) {
+            self.queue_put(entry);
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, name: &str) -> Result<(), SessionError> {
+        let Interest::Names(names) = &mut self.interest else { return Ok(()) };
+        if names.len() >= NAMES_MAX && !names.contains(name) {
+            return Err(SessionError::TooManyNames { type_url: self.type_url.clone() });
+        }
+        names.insert(name.to_owned());
+        Ok(())
+    }
+
+    /// A nonce other than the pending one is stale: it answers something we no longer wait for.
+    fn acknowledge(&mut self, request: &DeltaDiscoveryRequest) -> Option<Acknowledged> {
+        let is_pending = self.pending.as_ref().is_some_and(|nonce| *nonce == request.response_nonce);
+        if !is_pending {
+            return None;
+        }
+        self.pending = None;
+        let rejected = request.error_detail.as_ref().map(|detail| detail.message.clone());
+        Some(Acknowledged { type_url: self.type_url.clone(), rejected })
+    }
+
+    fn change_interest(
+        &mut self,
+        request: &DeltaDiscoveryRequest,
+        (view, peer): (&View, &Peer),
+    ) -> Result<(), SessionError> {
+        let nothing_held = BTreeMap::new();
+        if let Interest::Names(names) = &mut self.interest {
+            for name in &request.resource_names_unsubscribe {
+                names.remove(name);
+            }
+        }
+        if request.resource_names_subscribe.is_empty() {
+            return Ok(());
+        }
+        // A second subscription sees the table as it is now, so what changed until now comes first.
+        self.collect(view, peer)?;
+        self.owed = true;
+        for key in &request.resource_names_subscribe {
+            let unsubscribed = request.resource_names_unsubscribe.contains(key);
+            match (key.as_str(), unsubscribed) {
+                (_, true) => {}
+                (EVERYTHING, false) => self.want_everything(view, &nothing_held),
+                (key, false) => self.want(key, view, &nothing_held)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self, view: &View, peer: &Peer) -> Result<(), SessionError> {
+        if self.at == view.revision() {
+            return Ok(());
+        }
+        let delta = view.since(&self.type_url, self.at);
+        let delta = delta.ok_or_else(|| SessionError::FellBehind { type_url: self.type_url.clone() })?;
+        self.at = view.revision();
+        for entry in delta.put.iter().filter(|entry| self.interest.takes(entry, peer)).collect::<Vec<_>>() {
+            self.remember(&entry.name)?;
+            self.queue_put(entry);
+        }
+        for name in delta.removed {
+            if self.interest.took(&name) {
+                self.queue_removal(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn queue_put(&mut self, entry: &Arc<Entry>) {
+        self.removed.remove(&entry.name);
+        self.put.insert(entry.name.clone(), entry.clone());
+    }
+
+    fn queue_removal(&mut self, name: String) {
+        self.put.remove(&name);
+        self.removed.insert(name);
+    }
+
+    /// As much of what waits as fits one response.
+    fn respond(&mut self, nonce: String, with_removals: bool) -> DeltaDiscoveryResponse {
+        self.owed = false;
+        self.pending = Some(nonce.clone());
+        let mut response =
+            DeltaDiscoveryResponse { type_url: self.type_url.clone(), nonce, ..DeltaDiscoveryResponse::default() };
+        let mut room = RESPONSE_MAX;
+        while let Some(first) = self.put.first_entry() {
+            let size = first.get().wire_size();
+            // One resource larger than a response goes alone; whether it is too large is the receiver's to say.
+            if size > room && !response.resources.is_empty() {
+                return response;
+            }
+            room = room.saturating_sub(size);
+            response.resources.push(first.remove().to_wire());
+        }
+        if !with_removals {
+            return response;
+        }
+        while let Some(name) = self.removed.pop_first() {
+            let size = name.len() + 8;
+            let is_alone = response.resources.is_empty() && response.removed_resources.is_empty();
+            if size > room && !is_alone {
+                self.removed.insert(name);
+                return response;
+            }
+            room = room.saturating_sub(size);
+            response.removed_resources.push(name);
+        }
+        response
+    }
+}
+
+impl Interest {
+    /// Whether a changed entry concerns this subscription.
+    fn takes(&self, entry: &Entry, peer: &Peer) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Names(names) => {
+                names.contains(&entry.name)
+                    || entry.aliases.iter().any(|alias| names.contains(alias))
+                    || entry.groups.iter().any(|group| names.contains(group) || peer.groups.contains(group))
+            }
+        }
+    }
+
+    /// Whether a removed name may have been sent.
+    fn took(&self, name: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Names(names) => names.contains(name),
+        }
+    }
+}
