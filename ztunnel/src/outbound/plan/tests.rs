@@ -164,7 +164,7 @@ fn out_13_to_16_address_families() {
 fn out_17_18_passthrough_services() {
     let mode = wire::LoadBalancing { mode: lb::Mode::Passthrough.into(), ..Default::default() };
     let web = wire::Service { load_balancing: Some(mode), ..service(HOST, &["10.9.0.1"], &[(80, 80)]) };
-    check(&world(&[source()], &[web.clone()]), "10.9.0.1:80", "tcp 10.9.0.1:80 -> nobody");
+    check(&world(&[source()], std::slice::from_ref(&web)), "10.9.0.1:80", "tcp 10.9.0.1:80 -> nobody");
     let web = wire::Service { waypoint: gateway("10.0.0.9:15008"), ..web };
     let store = world(&[source(), pod("wp", &["10.0.0.9"])], &[web]);
     check(&store, "10.9.0.1:80", "hbone 10.0.0.9:15008 10.9.0.1:80 -> wp");
@@ -182,10 +182,10 @@ fn with_names(service: wire::Service) -> wire::Service {
 fn out_19_20_21_other_networks_need_a_gateway() {
     let web = with_names(service(HOST, &["10.9.0.1"], &[(80, 80)]));
     let far = |gateway| behind(remote("far", gateway), HOST, &[]);
-    check(&world(&[source(), far(None)], &[web.clone()]), "10.9.0.1:80", "refused");
+    check(&world(&[source(), far(None)], std::slice::from_ref(&web)), "10.9.0.1:80", "refused");
 
     let by_ip = wire::Workload { network: "n2".into(), ..pod("gw", &["10.50.0.1"]) };
-    let store = world(&[source(), far(gateway("n2|10.50.0.1:15009")), by_ip], &[web.clone()]);
+    let store = world(&[source(), far(gateway("n2|10.50.0.1:15009")), by_ip], std::slice::from_ref(&web));
     let expected = format!("double 10.50.0.1:15009 {HOST}:80 -> far");
     check(&store, "10.9.0.1:80", &expected);
     let without_names = wire::Service { subject_alt_names: vec![], ..web.clone() };
@@ -226,7 +226,7 @@ fn out_23_24_failover_prefers_the_own_network_while_it_is_healthy() {
     let near = behind(pod("near", &["10.0.0.2"]), HOST, &[]);
     let far = behind(remote("far", gateway("n2|10.50.0.1:15009")), HOST, &[]);
     let gw = wire::Workload { network: "n2".into(), ..pod("gw", &["10.50.0.1"]) };
-    let store = world(&[source(), near.clone(), far.clone(), gw.clone()], &[web.clone()]);
+    let store = world(&[source(), near.clone(), far.clone(), gw.clone()], std::slice::from_ref(&web));
     for seed in 0..30 {
         assert!(line(plan_from(&store, "client", "10.9.0.1:80", seed)).ends_with("near"));
     }
@@ -264,7 +264,7 @@ fn our_own_ports_on_loopback_are_refused() {
 fn a_workload_known_by_name_is_resolved() {
     let web = service(HOST, &["10.9.0.1"], &[(80, 8080)]);
     let named = wire::Workload { hostname: "db.example".into(), ..pod("db", &[]) };
-    let store = world(&[source(), behind(plain(named.clone()), HOST, &[])], &[web.clone()]);
+    let store = world(&[source(), behind(plain(named.clone()), HOST, &[])], std::slice::from_ref(&web));
     check(&store, "10.9.0.1:80", "tcp db.example:8080 -> db");
     let store = world(&[source(), behind(named, HOST, &[])], &[web]);
     check(&store, "10.9.0.1:80", "hbone db.example:15008 resolved:8080 -> db");
@@ -345,7 +345,7 @@ fn capacity_weighs_and_zero_is_never_chosen() {
     };
     let store = world(
         &[source(), member("zero", "10.0.0.2", 0), member("one", "10.0.0.3", 1), member("nine", "10.0.0.4", 9)],
-        &[web.clone()],
+        std::slice::from_ref(&web),
     );
     let mut hits = std::collections::BTreeMap::new();
     for seed in 0..1000 {
