@@ -9,6 +9,7 @@ pub mod dial;
 pub mod fdpass;
 pub mod listen;
 pub mod netns;
+pub mod nft;
 pub mod options;
 pub mod origdst;
 pub mod splice;
