@@ -12,5 +12,6 @@
 
 pub mod config;
 pub mod controllers;
+pub mod services;
 pub mod verbs;
 pub mod world;

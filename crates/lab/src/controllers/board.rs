@@ -88,6 +88,11 @@ impl<K: Resource> Shelf<K> {
         self.objects.remove(&ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() });
     }
 
+    /// Whether the kind has been listed once; before that, what is missing only looks as if it were.
+    pub fn is_listed(&self) -> bool {
+        self.listed
+    }
+
     /// Every object.
     pub fn all(&self) -> impl Iterator<Item = &K> + Clone {
         self.objects.values().map(Arc::as_ref)
