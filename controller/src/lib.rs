@@ -1,1 +1,8 @@
-//! controller
+//! The control plane: from what the cluster holds to what each proxy needs to know, and who each proxy is.
+//!
+//! In: Kubernetes objects, proxies' requests. Out: discovery streams, certificates, trust anchors, status conditions.
+//! Absent on purpose: traffic.
+
+pub mod derive;
+pub mod facts;
+pub mod graph;

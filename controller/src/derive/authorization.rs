@@ -1,0 +1,290 @@
+//! `AuthorizationPolicy` as the L4 policy a node proxy enforces, with what its author is told.
+//!
+//! In: one policy. Out: the L4 policy, if any, and the status condition.
+//! What a node proxy cannot see (HTTP) is handled so that an ALLOW never allows more than written. A DENY loses only
+//! the parts that need HTTP; a clause that loses everything never matches, as in the reference, and the status says so.
+
+use std::collections::BTreeSet;
+
+use lateen_cluster::{
+    api::{Action, Condition as When, Operation, Rule, Source},
+    store::Key,
+};
+use lateen_wire::security as wire;
+
+use super::{Mesh, matching};
+use crate::facts::AuthorizationPolicy;
+
+/// What becomes of a policy.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Derived {
+    /// What node proxies enforce.
+    pub policy: Option<wire::Authorization>,
+    /// What its author is told; nothing where a waypoint enforces it.
+    pub condition: Option<Condition>,
+}
+
+/// What a policy's author is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// Whether the policy is in force.
+    pub accepted: bool,
+    /// One word for programs.
+    pub reason: Reason,
+    /// Sentences for people.
+    pub message: String,
+}
+
+/// Why a condition is what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// All of it is enforced.
+    Accepted,
+    /// Something in it is not enforced by node proxies.
+    UnsupportedValue,
+}
+
+impl Reason {
+    /// As written in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::UnsupportedValue => "UnsupportedValue",
+        }
+    }
+}
+
+/// The node proxies' side of an authorization policy.
+pub fn derive(mesh: &Mesh, key: &Key, policy: &AuthorizationPolicy) -> Derived {
+    if policy.has_target() {
+        return Derived::default();
+    }
+    let action = match policy.spec.action.unwrap_or(Action::Allow) {
+        Action::Allow => wire::Action::Allow,
+        Action::Deny => wire::Action::Deny,
+        Action::Audit => return refused("the action AUDIT is not supported by ztunnel; use ALLOW or DENY"),
+        Action::Custom => {
+            return refused(
+                "the action CUSTOM is not supported by ztunnel; attach the policy to a waypoint with targetRefs",
+            );
+        }
+    };
+    if policy.dry_run && !mesh.dry_run {
+        return refused("dry-run policies are not enabled for ztunnel; the policy is neither evaluated nor enforced");
+    }
+    let scope = match &policy.selector {
+        Some(_) => wire::Scope::WorkloadSelector,
+        None if *key.namespace == *mesh.root_namespace => wire::Scope::Global,
+        None => wire::Scope::Namespace,
+    };
+    let read: Vec<Read> = policy.spec.rules.iter().flatten().map(|rule| Reader::read(&key.namespace, rule)).collect();
+    let condition = condition(action, &read);
+    let kept = read.into_iter().filter(|rule| action == wire::Action::Deny || rule.is_whole());
+    let derived = wire::Authorization {
+        name: key.name.to_string(),
+        namespace: key.namespace.to_string(),
+        scope: scope.into(),
+        action: action.into(),
+        rules: kept.map(|rule| rule.rule).collect(),
+        dry_run: policy.dry_run,
+        ..wire::Authorization::default()
+    };
+    Derived { policy: Some(derived), condition: Some(condition) }
+}
+
+fn refused(message: &str) -> Derived {
+    let condition = Condition { accepted: false, reason: Reason::UnsupportedValue, message: message.to_owned() };
+    Derived { policy: None, condition: Some(condition) }
+}
+
+/// What was made of one rule.
+struct Read {
+    rule: wire::Rule,
+    /// Attributes that need HTTP, by their names in the policy.
+    http: BTreeSet<String>,
+    /// Values that are none of their kind.
+    unreadable: BTreeSet<String>,
+}
+
+impl Read {
+    /// Whether nothing of the rule was lost.
+    fn is_whole(&self) -> bool {
+        self.http.is_empty() && self.unreadable.is_empty()
+    }
+
+    /// Whether the rule can match at all: a clause of nothing but empty matches cannot.
+    fn can_match(&self) -> bool {
+        let empty = wire::Match::default();
+        self.rule.clauses.iter().all(|clause| clause.matches.iter().any(|one| *one != empty))
+    }
+}
+
+fn condition(action: wire::Action, read: &[Read]) -> Condition {
+    let joined = |of: fn(&Read) -> &BTreeSet<String>| {
+        let all: BTreeSet<&str> = read.iter().flat_map(of).map(String::as_str).collect();
+        all.into_iter().collect::<Vec<_>>().join(", ")
+    };
+    let (http, unreadable) = (joined(|rule| &rule.http), joined(|rule| &rule.unreadable));
+    let mut told = Vec::new();
+    if !http.is_empty() {
+        told.push(format!("ztunnel does not enforce HTTP attributes (found: {http}); a waypoint is needed for them"));
+    }
+    if !unreadable.is_empty() {
+        told.push(format!("these values cannot be read: {unreadable}"));
+    }
+    if told.is_empty() {
+        let message = "attached to ztunnel".to_owned();
+        return Condition { accepted: true, reason: Reason::Accepted, message };
+    }
+    told.push(consequence(action, read).to_owned());
+    Condition { accepted: true, reason: Reason::UnsupportedValue, message: format!("{}.", told.join(". ")) }
+}
+
+fn consequence(action: wire::Action, read: &[Read]) -> &'static str {
+    match action {
+        wire::Action::Allow => {
+            "Rules of an ALLOW policy that use them are left out, which is more restrictive than requested"
+        }
+        wire::Action::Deny if !read.iter().any(Read::can_match) => {
+            "Without them no rule of this DENY policy can match, so it has no effect; deploy a waypoint and attach the \
+             policy to it"
+        }
+        wire::Action::Deny if read.iter().all(Read::can_match) => {
+            "Rules of a DENY policy are enforced without them, which is more restrictive than requested"
+        }
+        wire::Action::Deny => {
+            "Rules of a DENY policy are enforced without them, which is more restrictive than requested; rules that \
+             have a part with nothing left in it never match, which is less restrictive than requested"
+        }
+    }
+}
+
+/// Reads one rule, noting what a node proxy cannot use.
+struct Reader<'a> {
+    namespace: &'a str,
+    http: BTreeSet<String>,
+    unreadable: BTreeSet<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn read(namespace: &'a str, rule: &Rule) -> Read {
+        let mut reader = Self { namespace, http: BTreeSet::new(), unreadable: BTreeSet::new() };
+        let mut clauses = Vec::new();
+        let to: Vec<wire::Match> = rule.to.iter().flatten().map(|to| reader.operation(to.operation.as_ref())).collect();
+        let from: Vec<wire::Match> =
+            rule.from.iter().flatten().map(|from| reader.source(from.source.as_ref())).collect();
+        clauses.extend(
+            [to, from].into_iter().filter(|matches| !matches.is_empty()).map(|matches| wire::Clause { matches }),
+        );
+        for when in rule.when.iter().flatten() {
+            clauses.push(wire::Clause { matches: vec![reader.condition(when)] });
+        }
+        Read { rule: wire::Rule { clauses }, http: reader.http, unreadable: reader.unreadable }
+    }
+
+    fn operation(&mut self, operation: Option<&Operation>) -> wire::Match {
+        let Some(operation) = operation else { return wire::Match::default() };
+        self.note_http(&[
+            ("hosts", &operation.hosts),
+            ("notHosts", &operation.not_hosts),
+            ("methods", &operation.methods),
+            ("notMethods", &operation.not_methods),
+            ("paths", &operation.paths),
+            ("notPaths", &operation.not_paths),
+        ]);
+        wire::Match {
+            destination_ports: self.ports(operation.ports.as_ref()),
+            not_destination_ports: self.ports(operation.not_ports.as_ref()),
+            ..wire::Match::default()
+        }
+    }
+
+    fn source(&mut self, source: Option<&Source>) -> wire::Match {
+        let Some(source) = source else { return wire::Match::default() };
+        self.note_http(&[
+            ("remoteIpBlocks", &source.remote_ip_blocks),
+            ("notRemoteIpBlocks", &source.not_remote_ip_blocks),
+            ("requestPrincipals", &source.request_principals),
+            ("notRequestPrincipals", &source.not_request_principals),
+            ("trustDomains", &source.trust_domains),
+            ("notTrustDomains", &source.not_trust_domains),
+        ]);
+        wire::Match {
+            source_ips: self.addresses(source.ip_blocks.as_ref()),
+            not_source_ips: self.addresses(source.not_ip_blocks.as_ref()),
+            namespaces: matching::strings(source.namespaces.as_ref()),
+            not_namespaces: matching::strings(source.not_namespaces.as_ref()),
+            principals: matching::strings(source.principals.as_ref()),
+            not_principals: matching::strings(source.not_principals.as_ref()),
+            service_accounts: self.accounts(source.service_accounts.as_ref()),
+            not_service_accounts: self.accounts(source.not_service_accounts.as_ref()),
+            ..wire::Match::default()
+        }
+    }
+
+    fn condition(&mut self, when: &When) -> wire::Match {
+        let (values, not_values) = (when.values.as_ref(), when.not_values.as_ref());
+        match when.key.as_str() {
+            "source.ip" => wire::Match {
+                source_ips: self.addresses(values),
+                not_source_ips: self.addresses(not_values),
+                ..wire::Match::default()
+            },
+            "source.namespace" => wire::Match {
+                namespaces: matching::strings(values),
+                not_namespaces: matching::strings(not_values),
+                ..wire::Match::default()
+            },
+            "source.principal" => wire::Match {
+                principals: matching::strings(values),
+                not_principals: matching::strings(not_values),
+                ..wire::Match::default()
+            },
+            "destination.ip" => wire::Match {
+                destination_ips: self.addresses(values),
+                not_destination_ips: self.addresses(not_values),
+                ..wire::Match::default()
+            },
+            "destination.port" => wire::Match {
+                destination_ports: self.ports(values),
+                not_destination_ports: self.ports(not_values),
+                ..wire::Match::default()
+            },
+            other => {
+                self.http.insert(other.to_owned());
+                wire::Match::default()
+            }
+        }
+    }
+
+    fn note_http(&mut self, fields: &[(&str, &Option<Vec<String>>)]) {
+        let given = fields.iter().filter(|(_, values)| values.as_ref().is_some_and(|values| !values.is_empty()));
+        self.http.extend(given.map(|(name, _)| (*name).to_owned()));
+    }
+
+    fn addresses(&mut self, values: Option<&Vec<String>>) -> Vec<wire::Address> {
+        self.each(values, matching::address)
+    }
+
+    fn ports(&mut self, values: Option<&Vec<String>>) -> Vec<u32> {
+        self.each(values, matching::port)
+    }
+
+    fn accounts(&mut self, values: Option<&Vec<String>>) -> Vec<wire::ServiceAccountMatch> {
+        let namespace = self.namespace;
+        self.each(values, |text| Some(matching::account(text, namespace)))
+    }
+
+    fn each<T>(&mut self, values: Option<&Vec<String>>, read: impl Fn(&str) -> Option<T>) -> Vec<T> {
+        let mut all = Vec::new();
+        for text in values.into_iter().flatten() {
+            match read(text) {
+                Some(value) => all.push(value),
+                None => {
+                    self.unreadable.insert(format!("{text:?}"));
+                }
+            }
+        }
+        all
+    }
+}

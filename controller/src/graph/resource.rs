@@ -1,0 +1,51 @@
+//! Mesh resources encoded once, with the names they are found by.
+
+use lateen_types::addr::ip_from_bytes;
+use lateen_wire::{security, type_url, workload as wire};
+use lateen_xds::resource::Entry;
+
+/// One resource, ready to be published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resource {
+    /// Its type.
+    pub type_url: &'static str,
+    /// Its names and its encoded message.
+    pub entry: Entry,
+}
+
+/// The group of everything on a node; a node proxy gets its own node's members unasked.
+pub fn node_group(node: &str) -> String {
+    format!("node/{node}")
+}
+
+/// A workload. It is a member of its services, so that who asks for a service gets its workloads, and of its node.
+pub fn workload(workload: wire::Workload) -> Resource {
+    // Whatever shares a node's address must not be found by it.
+    let findable = workload.network_mode != i32::from(wire::NetworkMode::HostNetwork);
+    let addresses = workload.addresses.iter().filter(|_| findable);
+    let aliases = addresses.filter_map(|bytes| alias(&workload.network, bytes)).collect();
+    let node = Some(&workload.node).filter(|node| !node.is_empty()).map(|node| node_group(node));
+    let groups = workload.services.keys().cloned().chain(node).collect();
+    let name = workload.uid.clone();
+    let message = wire::Address { r#type: Some(wire::address::Type::Workload(workload)) };
+    let entry = Entry::new(type_url::ADDRESS, name, &message).with_aliases(aliases).with_groups(groups);
+    Resource { type_url: type_url::ADDRESS, entry }
+}
+
+/// A service.
+pub fn service(service: wire::Service) -> Resource {
+    let aliases = service.addresses.iter().filter_map(|one| alias(&one.network, &one.address)).collect();
+    let name = format!("{}/{}", service.namespace, service.hostname);
+    let message = wire::Address { r#type: Some(wire::address::Type::Service(service)) };
+    Resource { type_url: type_url::ADDRESS, entry: Entry::new(type_url::ADDRESS, name, &message).with_aliases(aliases) }
+}
+
+/// A policy.
+pub fn policy(policy: &security::Authorization) -> Resource {
+    let name = format!("{}/{}", policy.namespace, policy.name);
+    Resource { type_url: type_url::AUTHORIZATION, entry: Entry::new(type_url::AUTHORIZATION, name, policy) }
+}
+
+fn alias(network: &str, bytes: &[u8]) -> Option<String> {
+    ip_from_bytes(bytes).ok().map(|ip| format!("{network}/{ip}"))
+}

@@ -1,0 +1,229 @@
+//! The graph against the slow, obvious way: deriving everything anew from the same objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use serde_json::json;
+
+use super::*;
+use crate::{
+    derive::tests::{mesh, read_peer, read_policy},
+    facts::{Distribution, Endpoint, Phase, PodRef, ServicePort, SlicePort, TargetPort},
+};
+
+const SPACES: [&str; 3] = ["istio-system", "shop", "web"];
+
+fn key(random: &mut StdRng) -> Key {
+    Key::new(SPACES[random.random_range(0..SPACES.len())], ["a", "b", "c"][random.random_range(0..3)])
+}
+
+fn labels(random: &mut StdRng) -> Labels {
+    let app = ["x", "y"][random.random_range(0..2)];
+    [("app".to_owned(), app.to_owned())].into()
+}
+
+fn pod(random: &mut StdRng) -> Pod {
+    Pod {
+        uid: format!("u{}", random.random_range(0..2)),
+        labels: labels(random),
+        addresses: vec![[10, 0, 0, random.random_range(1..5)].into()],
+        node: format!("n{}", random.random_range(0..3)),
+        service_account: "sa".to_owned(),
+        healthy: random.random(),
+        host_network: false,
+        redirected: random.random(),
+        owner: None,
+        ports: Vec::new(),
+        phase: if random.random_ratio(1, 5) { Phase::Failed } else { Phase::Live },
+    }
+}
+
+fn service(random: &mut StdRng) -> Service {
+    let port = ServicePort {
+        name: "p".to_owned(),
+        number: 80,
+        target: TargetPort::Number(8080),
+        protocol: wire::AppProtocol::Unknown,
+    };
+    Service {
+        addresses: vec![[10, 96, 0, random.random_range(1..5)].into()],
+        ports: vec![port],
+        selector: if random.random() { labels(random) } else { Labels::new() },
+        families: wire::IpFamilies::Ipv4Only,
+        node_local: false,
+        distribution: None,
+        publish_not_ready: random.random(),
+    }
+}
+
+fn slice(random: &mut StdRng, namespace: &str) -> EndpointSlice {
+    let endpoint = |random: &mut StdRng| {
+        let name = ["a", "b", "c"][random.random_range(0..3)];
+        let target = PodRef { key: Key::new(namespace, name), uid: format!("u{}", random.random_range(0..2)) };
+        Endpoint {
+            address: [192, 0, 2, random.random_range(1..4)].into(),
+            ready: random.random(),
+            pod: random.random::<bool>().then_some(target),
+        }
+    };
+    EndpointSlice {
+        service: Key::new(namespace, ["a", "b", "c"][random.random_range(0..3)]),
+        ports: vec![SlicePort { name: "p".to_owned(), number: 9000 }],
+        endpoints: (0..3).map(|_| endpoint(random)).collect(),
+    }
+}
+
+fn policy(random: &mut StdRng) -> AuthorizationPolicy {
+    let action = ["ALLOW", "DENY", "AUDIT"][random.random_range(0..3)];
+    let app = ["x", "y"][random.random_range(0..2)];
+    read_policy(match random.random_range(0..3) {
+        0 => json!({"action": action}),
+        1 => json!({"action": action, "selector": {"matchLabels": {"app": app}}}),
+        _ => json!({"selector": {"matchLabels": {"app": app}}, "targetRefs": [{"kind": "Service", "name": "a"}]}),
+    })
+}
+
+fn peer_policy(random: &mut StdRng, name: &str) -> PeerAuthentication {
+    let mut mode = || ["UNSET", "STRICT", "PERMISSIVE"][random.random_range(0..3)];
+    let mut spec = json!({"mtls": {"mode": mode()}, "portLevelMtls": {"8080": {"mode": mode()}}});
+    if random.random() {
+        let app = ["x", "y"][random.random_range(0..2)];
+        spec["selector"] = json!({"matchLabels": {"app": app}});
+    }
+    let created = format!("2026-01-0{}T00:00:00Z", random.random_range(1..4));
+    read_peer(name, Some(&created), spec)
+}
+
+fn update(random: &mut StdRng) -> Update {
+    let key = key(random);
+    let there = random.random_ratio(3, 4);
+    match random.random_range(0..7) {
+        0 => {
+            let name = Key::new("", SPACES[random.random_range(0..SPACES.len())]);
+            let namespace = Namespace {
+                network: ["", "net"][random.random_range(0..2)].to_owned(),
+                distribution: random.random::<bool>().then_some(Distribution::PreferClose),
+                terminating: false,
+            };
+            Update::Namespace(name, there.then(|| Arc::new(namespace)))
+        }
+        1 => {
+            let name = Key::new("", &format!("n{}", random.random_range(0..3)));
+            let node = Node { zone: format!("z{}", random.random_range(0..2)), ..Node::default() };
+            Update::Node(name, there.then(|| Arc::new(node)))
+        }
+        2 => Update::Pod(key, there.then(|| Arc::new(pod(random)))),
+        3 => Update::Service(key, there.then(|| Arc::new(service(random)))),
+        4 => {
+            let made = slice(random, &key.namespace);
+            Update::Slice(key, there.then(|| Arc::new(made)))
+        }
+        5 => Update::Policy(key, there.then(|| Arc::new(policy(random)))),
+        _ => {
+            let made = peer_policy(random, &key.name);
+            Update::Peer(key, there.then(|| Arc::new(made)))
+        }
+    }
+}
+
+/// The newest state of every object.
+#[derive(Default)]
+struct Objects {
+    updates: BTreeMap<(u8, Key), Update>,
+}
+
+impl Objects {
+    fn keep(&mut self, update: &Update) {
+        let place = match update {
+            Update::Namespace(key, _) => (0, key.clone()),
+            Update::Node(key, _) => (1, key.clone()),
+            Update::Pod(key, _) => (2, key.clone()),
+            Update::Service(key, _) => (3, key.clone()),
+            Update::Slice(key, _) => (4, key.clone()),
+            Update::Policy(key, _) => (5, key.clone()),
+            Update::Peer(key, _) => (6, key.clone()),
+        };
+        self.updates.insert(place, update.clone());
+    }
+
+    /// Everything, in one batch, into an empty graph.
+    fn derived_anew(&self) -> BTreeMap<(String, String), String> {
+        let delta = Graph::new(mesh()).apply(self.updates.values().cloned().collect());
+        let mut held = BTreeMap::new();
+        hold(&mut held, delta.changes);
+        held
+    }
+}
+
+/// What a proxy that was sent all deltas holds: versions by type and name.
+fn hold(held: &mut BTreeMap<(String, String), String>, changes: Vec<Publish>) {
+    for change in changes {
+        match change {
+            Publish::Put(type_url, entry) => {
+                let before = held.insert((type_url.to_owned(), entry.name.clone()), entry.version.clone());
+                assert_ne!(before, Some(entry.version), "{} was sent without a difference", entry.name);
+            }
+            Publish::Remove(type_url, name) => {
+                assert!(held.remove(&(type_url.to_owned(), name.clone())).is_some(), "{name} was removed twice");
+            }
+        }
+    }
+}
+
+#[test]
+fn increments_equal_deriving_everything_anew() {
+    for seed in 0..60 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let (mut graph, mut objects, mut held) = (Graph::new(mesh()), Objects::default(), BTreeMap::new());
+        for step in 0..60 {
+            let batch: Vec<Update> = (0..random.random_range(1..4)).map(|_| update(&mut random)).collect();
+            batch.iter().for_each(|update| objects.keep(update));
+            hold(&mut held, graph.apply(batch).changes);
+            assert_eq!(held, objects.derived_anew(), "seed {seed}, step {step}");
+        }
+    }
+}
+
+#[test]
+fn a_change_nobody_uses_sends_nothing() {
+    let mut random = StdRng::seed_from_u64(1);
+    let mut graph = Graph::new(mesh());
+    let one = Arc::new(Pod { phase: Phase::Live, ..pod(&mut random) });
+    let key = Key::new("shop", "a");
+    assert_eq!(graph.apply(vec![Update::Pod(key.clone(), Some(one.clone()))]).changes.len(), 1);
+    assert!(graph.apply(vec![Update::Pod(key.clone(), Some(one.clone()))]).changes.is_empty());
+    let unused = Arc::new(Pod { uid: "other".to_owned(), ..(*one).clone() });
+    assert!(graph.apply(vec![Update::Pod(key, Some(unused))]).changes.is_empty());
+}
+
+#[test]
+fn authors_are_told_once_per_change() {
+    let mut graph = Graph::new(mesh());
+    let key = Key::new("shop", "p");
+    let policy = Arc::new(read_policy(json!({"action": "AUDIT"})));
+    let told = graph.apply(vec![Update::Policy(key.clone(), Some(policy.clone()))]).conditions;
+    assert_eq!(told.len(), 1);
+    assert!(told[0].condition.as_ref().is_some_and(|condition| !condition.accepted));
+    assert!(graph.apply(vec![Update::Policy(key, Some(policy))]).conditions.is_empty());
+}
+
+#[test]
+fn workloads_are_found_by_address_node_and_service() {
+    let mut graph = Graph::new(mesh());
+    let mut random = StdRng::seed_from_u64(3);
+    let labels: Labels = [("app".to_owned(), "x".to_owned())].into();
+    let one = Pod { labels: labels.clone(), phase: Phase::Live, node: "n1".to_owned(), ..pod(&mut random) };
+    let behind = Service { selector: labels, ..service(&mut random) };
+    let changes = graph.apply(vec![
+        Update::Pod(Key::new("shop", "a"), Some(Arc::new(one.clone()))),
+        Update::Service(Key::new("shop", "s"), Some(Arc::new(behind))),
+    ]);
+    let found = changes.changes.iter().find_map(|change| match change {
+        Publish::Put(_, entry) if entry.name == "Kubernetes//Pod/shop/a" => Some(entry),
+        Publish::Put(..) | Publish::Remove(..) => None,
+    });
+    let entry = found.expect("the workload");
+    assert_eq!(entry.aliases, [format!("/{}", one.addresses[0])]);
+    let groups: BTreeSet<&str> = entry.groups.iter().map(String::as_str).collect();
+    assert_eq!(groups, ["node/n1", "shop/s.shop.svc.cluster.local"].into());
+}

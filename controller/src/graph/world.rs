@@ -1,0 +1,143 @@
+//! The cluster's objects as the graph holds them, with the indexes its questions need.
+
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::Hash,
+    sync::Arc,
+};
+
+use lateen_cluster::store::Key;
+
+use crate::facts::{AuthorizationPolicy, EndpointSlice, Namespace, Node, PeerAuthentication, Pod, Service};
+
+/// Objects of one kind, by namespace.
+#[derive(Debug)]
+pub(super) struct Objects<V> {
+    spaces: HashMap<Arc<str>, BTreeMap<Key, Arc<V>>>,
+}
+
+impl<V> Default for Objects<V> {
+    fn default() -> Self {
+        Self { spaces: HashMap::new() }
+    }
+}
+
+impl<V> Objects<V> {
+    /// Sets or removes; what was there before.
+    pub(super) fn set(&mut self, key: &Key, new: Option<Arc<V>>) -> Option<Arc<V>> {
+        if let Some(new) = new {
+            return self.spaces.entry(key.namespace.clone()).or_default().insert(key.clone(), new);
+        }
+        let space = self.spaces.get_mut(&key.namespace)?;
+        let old = space.remove(key);
+        if space.is_empty() {
+            self.spaces.remove(&key.namespace);
+        }
+        old
+    }
+
+    pub(super) fn find(&self, key: &Key) -> Option<&Arc<V>> {
+        self.spaces.get(&key.namespace)?.get(key)
+    }
+
+    /// The kept key with its object.
+    pub(super) fn pair(&self, key: &Key) -> Option<(&Key, &Arc<V>)> {
+        self.spaces.get(&key.namespace)?.get_key_value(key)
+    }
+
+    /// All objects of a namespace, in the order of their names.
+    pub(super) fn within(&self, namespace: &str) -> impl Iterator<Item = (&Key, &Arc<V>)> {
+        self.spaces.get(namespace).into_iter().flatten()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Key, &Arc<V>)> {
+        self.spaces.values().flatten()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.spaces.is_empty()
+    }
+}
+
+/// Which objects belong to a thing. Ordered, so that the same cluster always gives the same answer.
+#[derive(Debug)]
+pub(super) struct Index<K> {
+    sets: HashMap<K, BTreeSet<Key>>,
+}
+
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self { sets: HashMap::new() }
+    }
+}
+
+impl<K: Eq + Hash> Index<K> {
+    fn add(&mut self, of: K, key: &Key) {
+        self.sets.entry(of).or_default().insert(key.clone());
+    }
+
+    fn remove<Q: Eq + Hash + ?Sized>(&mut self, of: &Q, key: &Key)
+    where
+        K: Borrow<Q>,
+    {
+        if let Some(set) = self.sets.get_mut(of) {
+            set.remove(key);
+            if set.is_empty() {
+                self.sets.remove(of);
+            }
+        }
+    }
+
+    pub(super) fn of<Q: Eq + Hash + ?Sized>(&self, of: &Q) -> impl Iterator<Item = &Key> + use<'_, Q, K>
+    where
+        K: Borrow<Q>,
+    {
+        self.sets.get(of).into_iter().flatten()
+    }
+}
+
+/// Everything the graph knows of the cluster.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    pub(super) namespaces: Objects<Namespace>,
+    pub(super) nodes: Objects<Node>,
+    pub(super) pods: Objects<Pod>,
+    pub(super) services: Objects<Service>,
+    pub(super) slices: Objects<EndpointSlice>,
+    pub(super) policies: Objects<AuthorizationPolicy>,
+    pub(super) peers: Objects<PeerAuthentication>,
+    pub(super) pods_on_node: Index<String>,
+    pub(super) slices_of_service: Index<Key>,
+    pub(super) slices_naming_pod: Index<Key>,
+}
+
+impl World {
+    pub(super) fn set_pod(&mut self, key: &Key, new: Option<Arc<Pod>>) {
+        let node = new.as_ref().map(|pod| pod.node.clone());
+        if let Some(old) = self.pods.set(key, new) {
+            self.pods_on_node.remove(&old.node, key);
+        }
+        if let Some(node) = node.filter(|node| !node.is_empty()) {
+            self.pods_on_node.add(node, key);
+        }
+    }
+
+    /// Sets or removes a slice; what was there before.
+    pub(super) fn set_slice(&mut self, key: &Key, new: Option<Arc<EndpointSlice>>) -> Option<Arc<EndpointSlice>> {
+        let old = self.slices.set(key, new.clone());
+        if let Some(old) = &old {
+            self.slices_of_service.remove(&old.service, key);
+            for pod in old.endpoints.iter().filter_map(|endpoint| endpoint.pod.as_ref()) {
+                self.slices_naming_pod.remove(&pod.key, key);
+            }
+        }
+        if let Some(new) = new {
+            self.slices_of_service.add(new.service.clone(), key);
+            for pod in new.endpoints.iter().filter_map(|endpoint| endpoint.pod.as_ref()) {
+                self.slices_naming_pod.add(pod.key.clone(), key);
+            }
+        }
+        old
+    }
+}
