@@ -3,6 +3,7 @@
 //! In: pods and their network namespaces (from the node agent), the mesh's picture (from the control plane), identities
 //! (from the CA). Out: connections, one access record and metrics for each. Absent on purpose: HTTP (see the waypoint).
 
+pub mod config;
 pub mod enrol;
 #[cfg(test)]
 mod fixtures;

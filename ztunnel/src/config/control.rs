@@ -1,0 +1,199 @@
+//! Where the control plane and the CA are, and how we prove ourselves to them.
+
+use std::{path::PathBuf, time::Duration};
+
+use lateen_wire::core::Node;
+
+use super::{ConfigError, Vars, proxy_config::ProxyConfig};
+
+/// What certificate roots a server is checked against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootCa {
+    /// A PEM file, read again when it changes.
+    File(PathBuf),
+    /// PEM text.
+    Pem(String),
+    /// The system's roots.
+    System,
+}
+
+/// The token sent with each request.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Token {
+    /// A file, read again for each request.
+    File(PathBuf),
+    /// The token itself.
+    Literal(String),
+    /// None: no authorization header is sent.
+    None,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Literal(_) => f.write_str("Literal(…)"),
+            Self::None => f.write_str("None"),
+        }
+    }
+}
+
+/// A gRPC server and how to reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// A URI with scheme.
+    pub address: String,
+    /// Roots of its certificate.
+    pub root: RootCa,
+    /// A further name its certificate may carry.
+    pub alt_hostname: Option<String>,
+    /// Further request headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Our token.
+    pub token: Token,
+}
+
+/// Where workloads, services and policies come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Control {
+    /// The control plane; `None` if it was switched off with an empty address.
+    pub server: Option<Endpoint>,
+    /// Who we are.
+    pub node: Node,
+    /// Addresses are asked for one by one.
+    pub on_demand: bool,
+    /// Further resources from a file or a variable.
+    pub local: Option<LocalSource>,
+}
+
+/// Resources that need no control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocalSource {
+    /// `LOCAL_XDS_PATH`.
+    File(PathBuf),
+    /// `LOCAL_XDS`.
+    Text(String),
+}
+
+/// Where certificates come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ca {
+    /// The authority.
+    pub server: Endpoint,
+    /// The validity asked for.
+    pub secret_ttl: Duration,
+    /// Revoked certificates; empty means none are checked.
+    pub crl_path: Option<PathBuf>,
+}
+
+const DEFAULT_ROOT: &str = "./var/run/secrets/istio/root-cert.pem";
+const DEFAULT_TOKEN: &str = "./var/run/secrets/tokens/istio-token";
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Control {
+    pub(super) fn read(vars: &Vars, proxy_config: &ProxyConfig, node: Node) -> Result<Self, ConfigError> {
+        // Set and empty is how the control plane is switched off.
+        let address = match vars.raw("XDS_ADDRESS") {
+            Some(given) => given.to_owned(),
+            None => proxy_config.discovery_address.clone().unwrap_or_else(|| default_address(vars)),
+        };
+        let server = match address.trim() {
+            "" => None,
+            address => Some(endpoint(vars, address, "XDS")?),
+        };
+        let local = match (vars.text("LOCAL_XDS_PATH"), vars.text("LOCAL_XDS")) {
+            (Some(_), Some(_)) => {
+                return Err(ConfigError::Conflict {
+                    variables: "LOCAL_XDS_PATH and LOCAL_XDS",
+                    reason: "both are set; keep one of them",
+                });
+            }
+            (Some(path), None) => Some(LocalSource::File(path.into())),
+            (None, text) => text.map(LocalSource::Text),
+        };
+        Ok(Self { server, node, on_demand: vars.flag_or("XDS_ON_DEMAND", false)?, local })
+    }
+}
+
+impl Ca {
+    pub(super) fn read(vars: &Vars) -> Result<Self, ConfigError> {
+        if vars.flag_or("FAKE_CA", false)? {
+            return Err(ConfigError::Variable {
+                name: "FAKE_CA".to_owned(),
+                given: "true".to_owned(),
+                reason: "this build has no fake authority; point CA_ADDRESS at a real one".to_owned(),
+            });
+        }
+        let address = vars.raw("CA_ADDRESS").map_or_else(|| default_address(vars), str::to_owned);
+        if address.trim().is_empty() {
+            return Err(ConfigError::Missing {
+                name: "CA_ADDRESS",
+                reason: "it is set to nothing; without an authority no workload has an identity",
+            });
+        }
+        Ok(Self {
+            server: endpoint(vars, address.trim(), "CA")?,
+            secret_ttl: vars.duration_or("SECRET_TTL", DAY)?,
+            crl_path: vars.text("CRL_PATH").map(PathBuf::from),
+        })
+    }
+}
+
+fn default_address(vars: &Vars) -> String {
+    match vars.raw("KUBERNETES_SERVICE_HOST") {
+        Some(_) => "https://istiod.istio-system.svc:15012".to_owned(),
+        None => "https://localhost:15012".to_owned(),
+    }
+}
+
+/// `kind` is `XDS` or `CA`, as in the variables' names.
+fn endpoint(vars: &Vars, address: &str, kind: &str) -> Result<Endpoint, ConfigError> {
+    let address = if address.contains("://") { address.to_owned() } else { format!("https://{address}") };
+    let uri = address.parse::<http::Uri>();
+    if !uri.as_ref().is_ok_and(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https"))) {
+        return Err(ConfigError::Variable {
+            name: format!("{kind}_ADDRESS"),
+            given: address,
+            reason: "it must be <host>:<port> or https://<host>:<port>".to_owned(),
+        });
+    }
+    let headers = format!("{kind}_HEADER_");
+    let headers = vars.with_prefix(&headers).map(|(name, value)| header(kind, name, value));
+    Ok(Endpoint {
+        address,
+        root: root(vars, &format!("{kind}_ROOT_CA")),
+        alt_hostname: vars.text(&format!("ALT_{kind}_HOSTNAME")),
+        headers: headers.collect::<Result<_, _>>()?,
+        token: token(vars),
+    })
+}
+
+fn header(kind: &str, name: &str, value: &str) -> Result<(String, String), ConfigError> {
+    let valid = name.parse::<http::HeaderName>().is_ok() && value.parse::<http::HeaderValue>().is_ok();
+    if !valid {
+        return Err(ConfigError::Variable {
+            name: format!("{kind}_HEADER_{name}"),
+            given: value.to_owned(),
+            reason: "name and value must be an HTTP header".to_owned(),
+        });
+    }
+    Ok((name.to_ascii_lowercase(), value.to_owned()))
+}
+
+fn root(vars: &Vars, name: &str) -> RootCa {
+    match vars.text(name) {
+        None => RootCa::File(DEFAULT_ROOT.into()),
+        Some(given) if given.eq_ignore_ascii_case("SYSTEM") => RootCa::System,
+        Some(given) if given.contains("-----BEGIN") => RootCa::Pem(given),
+        Some(given) => RootCa::File(given.into()),
+    }
+}
+
+fn token(vars: &Vars) -> Token {
+    match vars.text("AUTH_TOKEN") {
+        Some(given) if std::path::Path::new(&given).exists() => Token::File(given.into()),
+        Some(given) => Token::Literal(given),
+        None if std::path::Path::new(DEFAULT_TOKEN).exists() => Token::File(DEFAULT_TOKEN.into()),
+        None => Token::None,
+    }
+}
