@@ -12,6 +12,8 @@
 
 pub mod config;
 pub mod controllers;
+pub mod dns;
+pub mod followed;
 pub mod services;
 pub mod verbs;
 pub mod world;
