@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod lab;
+mod ztunnel_config;
 
 /// Lateen: an ambient service mesh.
 #[derive(Debug, Parser)]
@@ -25,6 +26,9 @@ enum Verb {
     /// A whole cluster on this machine, without containers
     #[command(subcommand)]
     Lab(lab::Lab),
+    /// What ztunnels know: workloads, services, policies, certificates, connections
+    #[command(subcommand, visible_alias = "zc")]
+    ZtunnelConfig(ztunnel_config::ZtunnelConfig),
     /// Print the version
     Version,
 }
@@ -40,6 +44,7 @@ pub fn run() -> ExitCode {
     };
     let done = match arguments.verb {
         Verb::Lab(verb) => lab::run(verb),
+        Verb::ZtunnelConfig(verb) => ztunnel_config::run(&verb),
         Verb::Version => {
             println!("lateen {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)
