@@ -8,4 +8,5 @@ pub mod enrol;
 #[cfg(test)]
 mod fixtures;
 pub mod inbound;
+pub mod local;
 pub mod outbound;
