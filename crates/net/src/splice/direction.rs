@@ -105,19 +105,20 @@ impl Direction {
             // that could overtake it.
             Poll::Ready(Err(error)) if is_an_end(&error) => Poll::Ready(Ok(State::Closing(End::Reset))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(Failed::Reading(error))),
-            Poll::Pending => self.poll_flush(context, to),
+            Poll::Pending => self.poll_silence(context, to),
         }
     }
 
-    /// While the reading end is silent, pushes on what the writing end still holds.
-    fn poll_flush(&mut self, context: &mut Context<'_>, to: &mut impl Duplex) -> Poll<Result<State, Failed>> {
+    /// While the reading end is silent, pushes on what the writing end still holds and watches whether it still
+    /// listens.
+    fn poll_silence(&mut self, context: &mut Context<'_>, to: &mut impl Duplex) -> Poll<Result<State, Failed>> {
         if self.unflushed {
             match ready!(to.poll_flush(context)) {
                 Ok(()) => self.unflushed = false,
                 Err(error) => return Poll::Ready(self.write_failed(error)),
             }
         }
-        Poll::Pending
+        to.poll_unwanted(context).map(|()| Ok(State::Ended(End::Unwanted)))
     }
 
     fn write_failed(&mut self, error: io::Error) -> Result<State, Failed> {

@@ -31,6 +31,11 @@ pub trait Duplex: Unpin {
 
     /// Tells the peer that no more will come; receiving goes on.
     fn poll_half_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ready once the peer has said that it wants nothing more, for ends that can tell before the next write.
+    fn poll_unwanted(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 }
 
 impl Duplex for TcpStream {

@@ -1,0 +1,149 @@
+//! A tunnel: one HTTP/2 stream that reads and writes like TCP.
+//!
+//! In: h2's two halves. Out: [`Duplex`] for splicing without copies, and `AsyncRead + AsyncWrite` for everything else.
+//! Absent on purpose: how it was opened. Dropping a tunnel that has not ended sends RST_STREAM CANCEL.
+//!
+//! Received bytes go back to flow control when they are handed on, so what waits here is at most one stream window.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use h2::{Reason, RecvStream, SendStream};
+use lateen_net::splice::Duplex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::pool::Occupied;
+
+/// The tunnel.
+#[derive(Debug)]
+pub struct Tunnel {
+    send: SendStream<Bytes>,
+    recv: RecvStream,
+    /// Handed over by h2, not yet read. Used by `AsyncRead` only.
+    unread: Bytes,
+    /// The place on a pooled connection; free for the next tunnel once this is dropped.
+    _place: Option<Occupied>,
+}
+
+impl Tunnel {
+    pub(crate) fn new(send: SendStream<Bytes>, recv: RecvStream, place: Option<Occupied>) -> Self {
+        Self { send, recv, unread: Bytes::new(), _place: place }
+    }
+
+    fn poll_received(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        loop {
+            match ready!(self.recv.poll_data(context)) {
+                // An empty DATA frame is legal and no end.
+                Some(Ok(bytes)) if bytes.is_empty() => {}
+                Some(Ok(bytes)) => {
+                    // Fails only when the stream is closed, and then there is no window to keep open.
+                    self.recv.flow_control().release_capacity(bytes.len()).ok();
+                    return Poll::Ready(Ok(bytes));
+                }
+                Some(Err(error)) => return Poll::Ready(read_error(error).map_or(Ok(Bytes::new()), Err)),
+                None => return Poll::Ready(Ok(Bytes::new())),
+            }
+        }
+    }
+
+    /// Waits until at least one byte may be sent and says how many of `wanted` may.
+    fn poll_room(&mut self, context: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+        self.send.reserve_capacity(wanted);
+        loop {
+            let room = self.send.capacity();
+            if room > 0 {
+                return Poll::Ready(Ok(room.min(wanted)));
+            }
+            match ready!(self.send.poll_capacity(context)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(write_error(error))),
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            }
+        }
+    }
+}
+
+/// What an error means for a reader; `None` is a clean end. A peer that drops a finished or abandoned stream sends
+/// NO_ERROR or CANCEL, which is how many tunnels end.
+fn read_error(error: h2::Error) -> Option<io::Error> {
+    match error.reason() {
+        Some(Reason::NO_ERROR | Reason::CANCEL) => None,
+        Some(Reason::STREAM_CLOSED) => Some(io::Error::new(io::ErrorKind::BrokenPipe, error)),
+        Some(_) => Some(io::Error::new(io::ErrorKind::ConnectionReset, error)),
+        None => Some(connection_error(error)),
+    }
+}
+
+fn write_error(error: h2::Error) -> io::Error {
+    match error.reason() {
+        Some(_) => io::Error::new(io::ErrorKind::BrokenPipe, error),
+        None => connection_error(error),
+    }
+}
+
+/// The connection under all streams broke. For one stream that is a reset, whatever the socket said.
+fn connection_error(error: h2::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, error)
+}
+
+impl Duplex for Tunnel {
+    fn poll_chunk(&mut self, context: &mut Context<'_>, _: &mut BytesMut, _: usize) -> Poll<io::Result<Bytes>> {
+        if self.unread.is_empty() {
+            return self.poll_received(context);
+        }
+        Poll::Ready(Ok(std::mem::take(&mut self.unread)))
+    }
+
+    fn poll_take(&mut self, context: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<()>> {
+        let room = ready!(self.poll_room(context, chunk.len()))?;
+        Poll::Ready(self.send.send_data(chunk.split_to(room), false).map_err(write_error))
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The connection's own task writes.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_half_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.send.send_data(Bytes::new(), true).map_err(write_error))
+    }
+
+    fn poll_unwanted(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.send.poll_reset(context).map(|_| ())
+    }
+}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() {
+            self.unread = ready!(self.poll_received(context))?;
+        }
+        let length = self.unread.len().min(into.remaining());
+        into.put_slice(&self.unread[..length]);
+        self.unread.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tunnel {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let room = ready!(self.poll_room(context, bytes.len()))?;
+        self.send.send_data(Bytes::copy_from_slice(&bytes[..room]), false).map_err(write_error)?;
+        Poll::Ready(Ok(room))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_half_close(context)
+    }
+}
