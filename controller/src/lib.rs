@@ -3,6 +3,13 @@
 //! In: Kubernetes objects, proxies' requests. Out: discovery streams, certificates, trust anchors, status conditions.
 //! Absent on purpose: traffic.
 
+pub mod ca;
 pub mod derive;
 pub mod facts;
 pub mod graph;
+pub mod names;
+
+/// The time certificates and people live by. (Waits use tokio's clock.)
+pub fn wall_clock() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
