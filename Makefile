@@ -1,0 +1,40 @@
+# One target for each thing a person does here. `make help` lists them.
+CARGO ?= cargo
+BIN := $(CURDIR)/target/debug
+# Seconds each fuzz target runs under `make fuzz`.
+FUZZ_SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint fmt fuzz release
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+build: ## build all programs (fast profile)
+	$(CARGO) build --locked --workspace --bins
+
+demo: build ## the story from nothing: plain, mesh, denied, plain again; ends by itself
+	$(BIN)/lateen lab demo
+
+# Everything is built in one go first: tests run our programs from target/debug, and cargo builds the programs of other
+# packages only when asked to. The second command then finds everything built.
+test: ## build everything once and run all tests (as root: namespaces and rules are real)
+	$(CARGO) build --locked --workspace --all-targets
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+# --workspace keeps the features of all crates as in `make test`, so that what tidy builds is not built again.
+lint: ## formatting, clippy with warnings as errors, the walls (tests/tests/tidy)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) test --locked --workspace --test tidy
+
+fmt: ## format all code
+	$(CARGO) fmt --all
+
+fuzz: ## fuzz every decoder for FUZZ_SECONDS each (needs a nightly toolchain and cargo-fuzz)
+	cd tests/fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
+		$(CARGO) +nightly fuzz run $$target corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
+
+release: ## the binaries to ship (LTO; slow to build)
+	$(CARGO) build --locked --workspace --bins --release
