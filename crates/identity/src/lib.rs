@@ -3,7 +3,9 @@
 //! In: a CA's address, a token, streams of bytes. Out: TLS streams with a proven peer; certificates that never run out.
 //! Absent on purpose: HTTP/2, policy, which identity a connection needs.
 
+pub mod ca_client;
 pub mod cert;
+pub mod channel;
 pub mod handshake;
 pub mod verify;
 
