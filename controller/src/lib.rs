@@ -3,11 +3,17 @@
 //! In: Kubernetes objects, proxies' requests. Out: discovery streams, certificates, trust anchors, status conditions.
 //! Absent on purpose: traffic.
 
+pub mod app;
 pub mod ca;
+pub mod config;
 pub mod derive;
 pub mod facts;
 pub mod graph;
 pub mod names;
+pub mod publish;
+pub mod serve;
+pub mod status;
+pub mod watch;
 
 /// The time certificates and people live by. (Waits use tokio's clock.)
 pub fn wall_clock() -> std::time::SystemTime {

@@ -59,3 +59,13 @@ const fn gauge(name: &'static str, help: &'static str) -> Description {
 const fn histogram(name: &'static str, help: &'static str) -> Description {
     Description { name, kind: Kind::Histogram, unit: None, help, buckets: SECONDS }
 }
+
+/// The short name of a type, so that a client cannot make label values up.
+pub fn xds_type(type_url: &str) -> &'static str {
+    match type_url {
+        lateen_wire::type_url::ADDRESS => "address",
+        lateen_wire::type_url::WORKLOAD => "workload",
+        lateen_wire::type_url::AUTHORIZATION => "authorization",
+        _ => "other",
+    }
+}

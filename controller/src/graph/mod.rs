@@ -105,6 +105,11 @@ impl Graph {
         Self { mesh, world: World::default(), outputs: HashMap::new(), told: HashMap::new() }
     }
 
+    /// What holds for the whole mesh.
+    pub fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
     /// Takes the new states and says what they change.
     pub fn apply(&mut self, updates: Vec<Update>) -> Delta {
         let mut dirty = HashSet::new();

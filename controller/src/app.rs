@@ -1,0 +1,246 @@
+//! Wires the rooms together: builds each, hands it what it needs, starts it, and ends them in order.
+
+use std::{io, sync::Arc};
+
+use lateen_cluster::client;
+use lateen_rt::{deadline::Elapsed, drain::Drain, inbox::Inbox, ready::Readiness, tasks::Tasks};
+use lateen_telemetry::{
+    admin::{self, Router},
+    log,
+    metrics::{self as telemetry, Registry},
+};
+use lateen_types::id::TrustDomain;
+use lateen_xds::server::Table;
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{
+    ca::{
+        self,
+        anchors::Anchors,
+        authn::Reviewer,
+        authority::Authority,
+        keep::{self, Sources},
+        residents::{Residents, Rules},
+    },
+    config::Config,
+    graph::Graph,
+    names,
+    publish::Publisher,
+    serve::{self, discovery, listen, tls::Serving},
+    status::Statuses,
+    watch::{Stores, Watch},
+};
+
+/// Why the program could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port is taken or forbidden.
+    #[error("listening on port {port} for {purpose}: {source}; free the port or choose another")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// What for.
+        purpose: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// There is no way to the API.
+    #[error(transparent)]
+    Client(#[from] client::ClientError),
+    /// Our own certificate cannot be made.
+    #[error(transparent)]
+    Serving(#[from] serve::tls::ServingError),
+    /// Shutdown took too long.
+    #[error("some work did not end at shutdown: {0}")]
+    Late(#[from] Elapsed),
+}
+
+/// The sockets, bound before anything else, so that a taken port is known at once and tests may choose free ones.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Discovery and CA.
+    pub secure: TcpListener,
+    /// `/ready`.
+    pub ready: TcpListener,
+    /// `/metrics`.
+    pub metrics: TcpListener,
+}
+
+impl Sockets {
+    /// Binds the ports of `config` on every address.
+    pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        let bind = async |port: u16, purpose: &'static str| {
+            listen::everywhere(port).await.map_err(|source| StartError::Listen { port, purpose, source })
+        };
+        let ports = config.ports;
+        Ok(Self {
+            secure: bind(ports.secure, "discovery and certificates").await?,
+            ready: bind(ports.ready, "readiness").await?,
+            metrics: bind(ports.metrics, "metrics").await?,
+        })
+    }
+}
+
+/// What the program shows of itself.
+pub struct Shown {
+    /// The running log's level, if there is a log.
+    pub level: Option<log::Level>,
+    /// The counters.
+    pub registry: Registry,
+}
+
+/// Runs until `drain` begins and everything has ended.
+pub async fn run(config: Config, sockets: Sockets, shown: Shown, drain: Drain) -> Result<(), StartError> {
+    let tasks = Tasks::new();
+    let readiness = Readiness::new();
+    let authority_found = readiness.condition("certificate authority");
+    let published = readiness.condition("first picture");
+    show(&sockets.ready.local_addr(), "readiness");
+    let ready = Router::new().route("/ready", {
+        let readiness = readiness.clone();
+        move |request| admin::ready(&readiness, &request)
+    });
+    admin_server("readiness", sockets.ready, ready, (&tasks, &drain));
+    admin_server("metrics", sockets.metrics, operators(shown), (&tasks, &drain));
+
+    let kube = client::connect(&config.access).await?;
+    let rooms = Rooms { client: kube, stores: Stores::default(), residents: Residents::default(), readiness };
+    let (inbox, anchors) = (Inbox::new(), Inbox::new());
+    let following = Watch {
+        client: rooms.client.clone(),
+        stores: rooms.stores.clone(),
+        inbox: inbox.clone(),
+        anchors: anchors.clone(),
+        residents: rooms.residents.clone(),
+        readiness: rooms.readiness.clone(),
+    };
+    let incomplete = following.start(&tasks, &drain);
+
+    let (table, statuses) = (Table::new(), Statuses::default());
+    let publisher = Publisher {
+        inbox,
+        stores: rooms.stores.clone(),
+        graph: Graph::new(config.mesh.clone()),
+        table: table.clone(),
+        statuses: statuses.clone(),
+        pace: config.pace,
+        published,
+    };
+    background("publishing", publisher.run(incomplete), (&tasks, &drain));
+    background("writing statuses", statuses.run(rooms.client.clone()), (&tasks, &drain));
+
+    let sources = Sources {
+        client: rooms.client.clone(),
+        namespace: config.namespace.clone(),
+        directory: config.ca_directory.clone(),
+        trust_domain: config.mesh.trust_domain.clone(),
+    };
+    let authority = tokio::select! {
+        authority = keep::first(&sources) => authority,
+        () = drain.draining() => return Ok(tasks.join(config.drain_timeout).await?),
+    };
+    authority_found.set(true);
+    let current = authority.subscribe();
+    background("following the CA", keep::follow(sources, authority), (&tasks, &drain));
+    let hand_out = Anchors {
+        client: rooms.client.clone(),
+        namespaces: rooms.stores.namespaces.clone(),
+        inbox: anchors,
+        authority: current.clone(),
+    };
+    background("handing out trust anchors", hand_out.run(), (&tasks, &drain));
+
+    let door = Door { config: &config, rooms: &rooms, table, authority: current };
+    door.open(sockets.secure, &tasks, &drain)?;
+    drain.draining().await;
+    tracing::info!("shutting down");
+    Ok(tasks.join(config.drain_timeout).await?)
+}
+
+/// What several rooms share.
+struct Rooms {
+    client: kube::Client,
+    stores: Stores,
+    residents: Residents,
+    readiness: Readiness,
+}
+
+/// What the secure port needs.
+struct Door<'a> {
+    config: &'a Config,
+    rooms: &'a Rooms,
+    table: Table,
+    authority: watch::Receiver<Arc<Authority>>,
+}
+
+impl Door<'_> {
+    fn open(self, listener: TcpListener, tasks: &Tasks, drain: &Drain) -> Result<(), StartError> {
+        let config = self.config;
+        let names = serve::tls::names(&config.namespace, &config.revision, &config.custom_hosts);
+        let first = self.authority.borrow().clone();
+        expiry(&first);
+        let serving = Serving::new(&first, names)?;
+        show(&listener.local_addr(), "discovery and certificates");
+        let connections = listen::secured(listener, serving.config()?, tasks, drain.clone());
+        background("keeping the serving certificate", serving.keep(self.authority.clone()), (tasks, drain));
+        let mesh = &config.mesh;
+        let reviewer = Reviewer::new(self.rooms.client.clone(), config.audiences.clone(), mesh.cluster.clone());
+        let discovery = discovery::Service {
+            reviewer: reviewer.clone(),
+            residents: self.rooms.residents.clone(),
+            table: self.table,
+            readiness: self.rooms.readiness.clone(),
+            tasks: tasks.clone(),
+            drain: drain.clone(),
+        };
+        let rules = Rules {
+            trusted: config.trusted_accounts.clone(),
+            trust_domain: TrustDomain::from(mesh.trust_domain.as_str()),
+        };
+        let ca = ca::service::Service {
+            reviewer,
+            authority: self.authority,
+            residents: self.rooms.residents.clone(),
+            rules,
+            lifetimes: config.lifetimes,
+        };
+        tasks.spawn("answering", serve::serve(connections, discovery, ca, drain.clone()));
+        Ok(())
+    }
+}
+
+fn expiry(authority: &Authority) {
+    let end = authority.not_after().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+    metrics::gauge!(names::ROOT_EXPIRY).set(end.as_secs_f64());
+}
+
+/// Starts work that may be dropped at any time.
+fn background(name: &'static str, work: impl Future<Output = ()> + Send + 'static, (tasks, drain): (&Tasks, &Drain)) {
+    let drain = drain.clone();
+    tasks.spawn(name, async move {
+        tokio::select! {
+            () = work => {}
+            () = drain.draining() => {}
+        }
+    });
+}
+
+fn operators(shown: Shown) -> Router {
+    let Shown { level, registry } = shown;
+    let router = Router::new().route("/metrics", move |request| telemetry::answer(&registry, &request));
+    match level {
+        Some(level) => router.route("/logging", move |request| admin::logging(&level, &request)),
+        None => router,
+    }
+}
+
+fn admin_server(name: &'static str, listener: TcpListener, router: Router, (tasks, drain): (&Tasks, &Drain)) {
+    let serving = admin::serve(listener, router, admin::Limits::default(), (tasks.clone(), drain.clone()));
+    tasks.spawn(name, serving);
+}
+
+fn show(addr: &io::Result<std::net::SocketAddr>, purpose: &str) {
+    if let Ok(addr) = addr {
+        tracing::info!(%addr, purpose, "listening");
+    }
+}

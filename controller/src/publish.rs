@@ -1,0 +1,113 @@
+//! From changes in the inbox to resources in the table proxies are served from.
+//!
+//! In: the inbox, once all stores are complete. Out: one published batch per burst of changes, and what authors of
+//! policies are told. A burst ends when nothing arrives for `quiet`, or after `max`.
+
+use std::{collections::HashSet, time::Duration};
+
+use lateen_rt::{inbox::Inbox, ready::Condition};
+use lateen_xds::server::Table;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    graph::{Delta, Graph},
+    names,
+    status::Statuses,
+    watch::{Change, Incomplete, Stores},
+};
+
+/// How long to wait for more before publishing. The reference waits 100 ms to 10 s; deriving is cheap here, so that a
+/// change that should be in force need not wait that long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Without any change.
+    pub quiet: Duration,
+    /// In all.
+    pub max: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { quiet: Duration::from_millis(25), max: Duration::from_millis(500) }
+    }
+}
+
+/// What publishing needs.
+pub struct Publisher {
+    /// What changed.
+    pub inbox: Inbox<Change>,
+    /// What it is now.
+    pub stores: Stores,
+    /// What follows from it.
+    pub graph: Graph,
+    /// Where it goes.
+    pub table: Table,
+    /// What authors are told.
+    pub statuses: Statuses,
+    /// How long to wait for more.
+    pub pace: Pace,
+    /// Holds once the first picture is published.
+    pub published: Condition,
+}
+
+impl Publisher {
+    /// Publishes, for ever. Nothing is published before every store is complete: half a cluster would take services
+    /// from proxies that know all of it.
+    pub async fn run(mut self, mut incomplete: Incomplete) {
+        if incomplete.wait_for(|left| *left == 0).await.is_err() {
+            return;
+        }
+        // What the lists brought. It may be nothing at all.
+        let mut batch: HashSet<Change> = self.inbox.take().into_iter().collect();
+        let mut since = Instant::now();
+        loop {
+            let Some(graph) = self.publish(batch, since).await else { return };
+            self.graph = graph;
+            self.published.set(true);
+            let first = self.inbox.drain().await;
+            since = Instant::now();
+            batch = self.burst(first, since).await;
+        }
+    }
+
+    /// The first changes and those that follow closely.
+    async fn burst(&self, first: Vec<Change>, since: Instant) -> HashSet<Change> {
+        let mut batch: HashSet<Change> = first.into_iter().collect();
+        let end = since + self.pace.max;
+        while let Ok(more) = timeout_at(end.min(Instant::now() + self.pace.quiet), self.inbox.drain()).await {
+            batch.extend(more);
+        }
+        batch
+    }
+
+    /// Derives and publishes; gives the graph back, unless deriving panicked.
+    async fn publish(&mut self, batch: HashSet<Change>, since: Instant) -> Option<Graph> {
+        let started = Instant::now();
+        let stores = self.stores.clone();
+        let empty = Graph::new(self.graph.mesh().clone());
+        let mut graph = std::mem::replace(&mut self.graph, empty);
+        // With many thousands of changes this takes long enough to hold up the streams of a worker thread.
+        let work = move || {
+            let updates = batch.into_iter().map(|change| stores.update(change)).collect();
+            let delta = graph.apply(updates);
+            (graph, delta)
+        };
+        let (graph, Delta { changes, conditions }) = match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::error!(%error, "deriving failed; this is a bug, please report it. Proxies keep what they have");
+                self.published.set(false);
+                return None;
+            }
+        };
+        if !changes.is_empty() {
+            tracing::debug!(resources = changes.len(), "publishing changes");
+            metrics::counter!(names::PUSHES).increment(1);
+            self.table.publish(changes);
+        }
+        conditions.into_iter().for_each(|told| self.statuses.tell(told));
+        metrics::histogram!(names::DERIVE).record(started.elapsed().as_secs_f64());
+        metrics::histogram!(names::DEBOUNCE).record(since.elapsed().as_secs_f64());
+        Some(graph)
+    }
+}
