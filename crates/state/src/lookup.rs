@@ -113,6 +113,11 @@ impl World {
         best_for(named, caller, preferred)
     }
 
+    /// Every service called `hostname`, in every namespace, whoever may see it.
+    pub fn services_called(&self, hostname: &str) -> &[Arc<Service>] {
+        self.by_hostname.get(&Hostname::from(hostname)).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// All endpoints of the service that its health policy allows.
     pub fn endpoints<'w>(&'w self, service: &Service) -> impl Iterator<Item = &'w Endpoint> + use<'w> {
         let policy = service.health_policy();
