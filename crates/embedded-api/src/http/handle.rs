@@ -1,0 +1,343 @@
+//! One request: who asks, what for, which operation, what answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use rt::{deadline::within, drain::Drain};
+use serde_json::{Value, json};
+
+use crate::{
+    api::{Api, Target},
+    discovery,
+    http::{
+        answer::{self, Answer, Body},
+        pods,
+        query::Query,
+        reviews,
+        route::{self, Route},
+        stream,
+    },
+    object, openapi,
+    ops::{
+        self, Part,
+        create::create,
+        delete::{Deleted, delete, delete_collection},
+        patch::{self, PatchKind},
+        watch::Watch,
+    },
+    resource::Origin,
+    status::ApiError,
+    table::Tables,
+    token::{ISSUER, User},
+};
+
+/// Largest request body, the reference's number.
+const BODY_MAX: usize = 3 * 1024 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What every request may use.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The server.
+    pub api: Arc<Api>,
+    /// The bearer token of the administrator.
+    pub admin_token: Arc<str>,
+    /// The end of the server.
+    pub drain: Drain,
+}
+
+/// Answers one request; a refusal is an answer too.
+pub async fn handle(context: Context, request: Request<Incoming>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let asked = format!("{} {}", parts.method, parts.uri);
+    let answer = answer(
+        &context,
+        Ask {
+            method: parts.method,
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or(""),
+            headers: parts.headers,
+        },
+        body,
+    )
+    .await;
+    let response = answer.unwrap_or_else(|error| answer::refusal(&error));
+    tracing::debug!(request = asked, code = response.status().as_u16(), "api request");
+    response
+}
+
+struct Ask<'a> {
+    method: Method,
+    path: &'a str,
+    query: &'a str,
+    headers: HeaderMap,
+}
+
+impl Ask<'_> {
+    fn header(&self, name: header::HeaderName) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+}
+
+async fn answer(context: &Context, ask: Ask<'_>, body: Incoming) -> Answer {
+    if let Some(open) = open_path(ask.path) {
+        return Ok(open);
+    }
+    let user = authenticate(context, &ask)?;
+    let query = Query::parse(ask.query)?;
+    let api = &context.api;
+    if ask.method == Method::GET
+        && let Some(found) = general_path(api, &ask)
+    {
+        return Ok(found);
+    }
+    let Some(route) = route::resolve(&api.registry, ask.path)? else { return Err(ApiError::no_such_path()) };
+    if !route.subresource.is_empty() {
+        let known = route.target.resource.subresources(route.target.traits()?);
+        if !known.iter().any(|subresource| subresource.name == route.subresource)
+            && !matches!(route.subresource.as_str(), "attach" | "portforward")
+        {
+            return Err(ApiError::no_such_path());
+        }
+    }
+    if ask.method == Method::GET {
+        return read(context, &ask, &query, route).await;
+    }
+    let body = collect(body).await?;
+    let call = Call { context, ask: &ask, query: &query, user: &user, body };
+    write(&call, &route)
+}
+
+/// Paths open to everyone.
+fn open_path(path: &str) -> Option<Response<Body>> {
+    match path {
+        "/healthz" | "/readyz" | "/livez" => Some(answer::bytes(200, "text/plain", "ok")),
+        "/version" | "/version/" => Some(answer::json(200, &discovery::version())),
+        _ => None,
+    }
+}
+
+/// Paths that are no resources.
+fn general_path(api: &Api, ask: &Ask<'_>) -> Option<Response<Body>> {
+    if ask.path == "/openapi/v2" {
+        return Some(openapi::v2(ask.header(header::ACCEPT)));
+    }
+    if ask.path == "/openid/v1/jwks" {
+        return Some(answer::json(200, &api.tokens.key_set()));
+    }
+    let found = openapi::v3(&api.registry, ask.path)
+        .or_else(|| discovery::answer(&api.registry, ask.path, ask.header(header::ACCEPT)));
+    found.map(|document| {
+        let mut response = answer::json(200, &document.body);
+        if let Ok(kind) = document.content_type.parse() {
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        }
+        response
+    })
+}
+
+fn authenticate(context: &Context, ask: &Ask<'_>) -> Result<User, ApiError> {
+    let token = ask.header(header::AUTHORIZATION).strip_prefix("Bearer ").ok_or_else(ApiError::unauthorized)?.trim();
+    if token == &*context.admin_token {
+        return Ok(User::admin());
+    }
+    let proof = context.api.tokens.check(&context.api.store, token, &[ISSUER.to_owned()]);
+    proof.map(|proof| proof.user).map_err(|why| {
+        tracing::debug!(why, "a bearer token was refused");
+        ApiError::unauthorized()
+    })
+}
+
+async fn collect(body: Incoming) -> Result<Bytes, ApiError> {
+    let limited = Limited::new(body, BODY_MAX).collect();
+    let collected = within("reading the request body", BODY_TIMEOUT, limited).await.map_err(ApiError::internal)?;
+    match collected {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::too_large(BODY_MAX)),
+        Err(error) => Err(ApiError::bad_request(format!("the request body could not be read: {error}"))),
+    }
+}
+
+async fn read(context: &Context, ask: &Ask<'_>, query: &Query, route: Route) -> Answer {
+    let api = &context.api;
+    let target = route.target;
+    match route.subresource.as_str() {
+        "log" => return pods::logs(api, &target, query, context.drain.clone()).await,
+        "exec" | "attach" | "portforward" => return Err(pods::exec_refused()),
+        "scale" => return Ok(answer::json(200, &ops::scale::get(api, &target)?)),
+        "" | "status" | "ephemeralcontainers" => {}
+        _ => return Err(ApiError::method_not_allowed()),
+    }
+    if target.resource.origin == Origin::Virtual {
+        return Err(ApiError::method_not_allowed());
+    }
+    let tables = Tables::asked(ask.header(header::ACCEPT), query.text("includeObject"));
+    if route.watch || query.flag("watch") {
+        let watch = Watch::start(api, target.clone(), query.watch(&target)?)?;
+        let seconds = query.number("timeoutSeconds")?;
+        return Ok(stream::watch(api.clone(), watch, seconds, tables, context.drain.clone()));
+    }
+    let found = match target.name.is_empty() {
+        true => ops::read::list(api, &target, &query.list(&target)?)?,
+        false => ops::read::get(api, &target)?,
+    };
+    Ok(answer::json(200, &tables.map_or_else(|| found.clone(), |mut tables| tables.table(&target, &found))))
+}
+
+struct Call<'a> {
+    context: &'a Context,
+    ask: &'a Ask<'a>,
+    query: &'a Query,
+    user: &'a User,
+    body: Bytes,
+}
+
+impl Call<'_> {
+    /// The body as a value: JSON, or YAML where the client says so.
+    fn value(&self) -> Result<Value, ApiError> {
+        let kind = self.ask.header(header::CONTENT_TYPE);
+        if kind.contains("protobuf") {
+            return Err(ApiError::unsupported_media_type("application/json, application/yaml"));
+        }
+        if kind.contains("yaml") {
+            let text = std::str::from_utf8(&self.body)
+                .map_err(|error| ApiError::bad_request(format!("invalid YAML: {error}")))?;
+            return serde_saphyr::from_str(text)
+                .map_err(|error| ApiError::bad_request(format!("invalid YAML: {error}")));
+        }
+        serde_json::from_slice(&self.body).map_err(|error| {
+            ApiError::bad_request(format!("the object provided is unrecognized (must be of type JSON): {error}"))
+        })
+    }
+
+    /// The body, or null where there is none.
+    fn optional(&self) -> Result<Value, ApiError> {
+        if self.body.is_empty() { Ok(Value::Null) } else { self.value() }
+    }
+
+    fn mode(&self, part: Part) -> Result<ops::WriteMode, ApiError> {
+        self.query.write(self.ask.header(header::USER_AGENT), part)
+    }
+}
+
+fn write(call: &Call<'_>, route: &Route) -> Answer {
+    let target = &route.target;
+    let collection = target.name.is_empty();
+    match (call.ask.method.as_str(), route.subresource.as_str()) {
+        ("POST", "") if collection => post(call, target),
+        ("POST", _) => post_subresource(call, route),
+        ("PUT", "scale") => {
+            let scale = ops::scale::update(&call.context.api, target, &call.value()?, &call.mode(Part::Main)?)?;
+            Ok(answer::json(200, &scale))
+        }
+        ("PUT", "finalize") => finalize(call, target),
+        ("PUT", subresource) if !collection => {
+            let mode = call.mode(part_of(subresource)?)?;
+            Ok(answer::written(200, &ops::replace::update(&call.context.api, target, call.value()?, &mode)?))
+        }
+        ("PATCH", subresource) if !collection => patched(call, target, subresource),
+        ("DELETE", "") if collection => {
+            let mode = call.query.delete(&call.optional()?)?;
+            let list = call.query.list(target)?;
+            Ok(answer::json(200, &delete_collection(&call.context.api, target, &list.labels, &list.fields, &mode)?))
+        }
+        ("DELETE", "") => {
+            let mode = call.query.delete(&call.optional()?)?;
+            Ok(deleted(target, delete(&call.context.api, target, &mode)?))
+        }
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+fn part_of(subresource: &str) -> Result<Part, ApiError> {
+    match subresource {
+        "" => Ok(Part::Main),
+        "status" => Ok(Part::Status),
+        "ephemeralcontainers" => Ok(Part::EphemeralContainers),
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+fn post(call: &Call<'_>, target: &Target) -> Answer {
+    let api = &call.context.api;
+    if target.resource.origin == Origin::Virtual {
+        return Ok(answer::json(201, &reviews::review(api, target, call.value()?, call.user)?));
+    }
+    Ok(answer::written(201, &create(api, target, call.value()?, &call.mode(Part::Main)?)?))
+}
+
+fn post_subresource(call: &Call<'_>, route: &Route) -> Answer {
+    let (api, target) = (&call.context.api, &route.target);
+    let answer = match route.subresource.as_str() {
+        "token" => reviews::token_request(api, target, &call.value()?)?,
+        "eviction" => pods::evict(api, target, &call.optional()?)?,
+        "binding" => pods::bind(api, target, &call.value()?)?,
+        "exec" | "attach" | "portforward" => return Err(pods::exec_refused()),
+        _ => return Err(ApiError::method_not_allowed()),
+    };
+    Ok(answer::json(201, &answer))
+}
+
+/// The namespace's own finalizers, which only this subresource may take away.
+fn finalize(call: &Call<'_>, target: &Target) -> Answer {
+    let api = &call.context.api;
+    let body = call.value()?;
+    let _writer = api.writer.lock();
+    let old = ops::replace::current(api, target)?;
+    let mut next = (*old).clone();
+    object::set(&mut next, &["spec", "finalizers"], object::list(&body, "/spec/finalizers").to_vec());
+    let next = ops::replace::Next { object: next, tracked: ops::replace::Tracked::ByDifference };
+    let stored = ops::replace::commit(api, target, &old, next, &call.mode(Part::Whole)?)?;
+    Ok(answer::json(200, &stored))
+}
+
+fn patched(call: &Call<'_>, target: &Target, subresource: &str) -> Answer {
+    let content = call.ask.header(header::CONTENT_TYPE).split(';').next().unwrap_or("").trim().to_owned();
+    let kind = match content.as_str() {
+        "application/json-patch+json" => PatchKind::Json,
+        "application/merge-patch+json" => PatchKind::Merge,
+        "application/strategic-merge-patch+json" => PatchKind::Strategic,
+        "application/apply-patch+yaml" | "application/apply-patch+json" => {
+            PatchKind::Apply { force: call.query.flag("force") }
+        }
+        _ => return Err(ApiError::unsupported_media_type(patch::ACCEPTED)),
+    };
+    let body = call.value()?;
+    if subresource == "scale" {
+        let scale = ops::scale::patch(&call.context.api, target, &body, kind, &call.mode(Part::Main)?)?;
+        return Ok(answer::json(200, &scale));
+    }
+    let mut mode = call.mode(part_of(subresource)?)?;
+    if matches!(kind, PatchKind::Apply { .. }) {
+        // Only an apply must name its manager itself.
+        mode.manager = call.query.text("fieldManager").to_owned();
+    }
+    let done = patch::patch(&call.context.api, target, &body, kind, &mode)?;
+    Ok(answer::written(if done.created { 201 } else { 200 }, &done.written))
+}
+
+fn deleted(target: &Target, deleted: Deleted) -> Response<Body> {
+    match deleted {
+        Deleted::Going(object) => answer::json(200, &object),
+        // These answer with the object even when it is gone, as the reference does.
+        Deleted::Gone(object)
+            if matches!(
+                target.resource.plural.as_str(),
+                "pods" | "services" | "serviceaccounts" | "persistentvolumeclaims"
+            ) && target.resource.schemaless() =>
+        {
+            answer::json(200, &object)
+        }
+        Deleted::Gone(object) => {
+            let details = json!({ "name": target.name, "group": target.resource.group, "kind": target.resource.plural, "uid": object::uid(&object) });
+            answer::json(
+                200,
+                &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details }),
+            )
+        }
+    }
+}
