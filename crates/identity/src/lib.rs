@@ -7,6 +7,7 @@ pub mod ca_client;
 pub mod cert;
 pub mod channel;
 pub mod handshake;
+pub mod keeper;
 pub mod verify;
 
 mod crypto;

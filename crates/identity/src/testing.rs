@@ -41,10 +41,13 @@ fn ca_params(name: &str) -> CertificateParams {
 }
 
 pub fn leaf_params(names: &[&str], life: Life) -> CertificateParams {
+    leaf_params_at(names, life, SystemTime::now())
+}
+
+pub fn leaf_params_at(names: &[&str], life: Life, now: SystemTime) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.subject_alt_names = names.iter().map(|name| SanType::URI((*name).try_into().expect("a URI"))).collect();
-    let now = SystemTime::now();
     params.not_before = (now - life.begun).into();
     params.not_after = (now - life.begun + life.lasts).into();
     params
