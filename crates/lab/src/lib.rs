@@ -13,7 +13,11 @@
 pub mod config;
 pub mod controllers;
 pub mod dns;
+pub mod echo;
+pub mod fabric;
 pub mod followed;
+pub mod node;
 pub mod services;
 pub mod verbs;
+pub mod veth;
 pub mod world;

@@ -5,22 +5,39 @@
 
 use std::{path::Path, process::ExitCode};
 
-use crate::world;
+use crate::{echo, node, veth, world};
 
 /// The lab's processes; the text is the first argument.
 pub(crate) const SESSION: &str = "__lab-session";
 pub(crate) const INIT: &str = "__lab-init";
 pub(crate) const RUN: &str = "__lab-run";
+pub(crate) const NODE: &str = "__lab-node";
+pub(crate) const CONTAINER: &str = "__lab-container";
+pub(crate) const ENTER: &str = "__lab-enter";
+pub(crate) const FETCH: &str = "__lab-fetch";
+/// Programs the lab offers as images.
+pub(crate) const ECHO: &str = "__lab-echo";
+pub(crate) const PAUSE: &str = "__lab-pause";
 
 /// Runs the inner process this binary was started as. `None`: it was started by a person.
 pub fn dispatch() -> Option<ExitCode> {
     let arguments: Vec<String> = std::env::args().collect();
+    let name = arguments.first().and_then(|name| Path::new(name).file_name());
+    if name.is_some_and(|name| name == veth::NAME) {
+        return Some(veth::main());
+    }
     let verb = arguments.get(1)?.as_str();
     let rest = &arguments[2..];
     let end = match (verb, rest) {
         (SESSION, [config, parent]) => world::session::run(Path::new(config), parent),
         (INIT, [config]) => world::init::run(Path::new(config)),
         (RUN, [config]) => world::run::run(Path::new(config)),
+        (NODE, [config]) => node::run(Path::new(config)),
+        (CONTAINER, [launch]) => node::launch::run(Path::new(launch)),
+        (ENTER, [pid, command @ ..]) => world::enter::become_command(pid, command),
+        (FETCH, [pid, port, path]) => world::enter::print_answer(pid, port, path),
+        (ECHO, rest) => echo::run(rest),
+        (PAUSE, []) => echo::pause(),
         _ => return None,
     };
     Some(end.unwrap_or_else(|error| {

@@ -42,32 +42,3 @@ pub(crate) fn set_keepalive(socket: SockRef<'_>, keepalive: &Keepalive) -> io::R
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use crate::dial::{self, DialOptions};
-
-    #[tokio::test]
-    async fn sockets_are_tuned_as_configured() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        let user_timeout = Some(Duration::from_secs(90));
-        let keepalive =
-            Keepalive { idle: Duration::from_secs(7), interval: Duration::from_secs(5), probes: 3, user_timeout };
-        let options = DialOptions { keepalive: Some(keepalive), ..DialOptions::default() };
-        let dialled = dial::tcp(listener.local_addr().expect("address"), &options).await.expect("connect");
-        let (accepted, _) = listener.accept().await.expect("accept");
-        tune(&accepted, Some(&keepalive)).expect("tune");
-        for stream in [&dialled, &accepted] {
-            assert!(stream.nodelay().expect("nodelay"));
-            let socket = SockRef::from(stream);
-            assert!(socket.keepalive().expect("keepalive"));
-            assert_eq!(socket.tcp_keepalive_time().expect("idle"), keepalive.idle);
-            assert_eq!(socket.tcp_keepalive_interval().expect("interval"), keepalive.interval);
-            assert_eq!(socket.tcp_keepalive_retries().expect("probes"), keepalive.probes);
-            assert_eq!(socket.tcp_user_timeout().expect("user timeout"), user_timeout);
-        }
-    }
-}

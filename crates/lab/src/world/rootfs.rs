@@ -105,6 +105,11 @@ pub(crate) fn enter(root: &Root) -> anyhow::Result<()> {
     pivot(root.proc, &new)
 }
 
+/// Says that mounts made below `/` later shall appear in the namespaces copied from this one.
+pub(crate) fn share_mounts() -> anyhow::Result<()> {
+    change("/", MsFlags::MS_SHARED | MsFlags::MS_REC)
+}
+
 fn build(root: &Root, new: &Path) -> anyhow::Result<()> {
     let host = match root.proc {
         Proc::Fresh => Path::new("/"),

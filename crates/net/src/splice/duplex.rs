@@ -46,13 +46,7 @@ impl Duplex for TcpStream {
         want: usize,
     ) -> Poll<io::Result<Bytes>> {
         // Memory is taken only when there is something to read: most connections are silent most of the time.
-        match self.poll_read_ready(context) {
-            Poll::Ready(ready) => ready?,
-            Poll::Pending => {
-                give_back(scratch);
-                return Poll::Pending;
-            }
-        }
+        ready!(self.poll_read_ready(context))?;
         read(self, context, scratch, want)
     }
 
@@ -102,11 +96,13 @@ fn read<T: AsyncRead + Unpin>(
     scratch: &mut BytesMut,
     want: usize,
 ) -> Poll<io::Result<Bytes>> {
-    make_room(scratch, want);
+    scratch.reserve(want);
     match poll_read_buf(Pin::new(from), context, scratch) {
         Poll::Ready(read) => Poll::Ready(read.map(|_| scratch.split().freeze())),
         Poll::Pending => {
-            give_back(scratch);
+            if want > KEPT_WHILE_SILENT {
+                *scratch = BytesMut::new();
+            }
             Poll::Pending
         }
     }
@@ -114,21 +110,6 @@ fn read<T: AsyncRead + Unpin>(
 
 /// A silent connection keeps a buffer of at most this many bytes.
 const KEPT_WHILE_SILENT: usize = 1024;
-
-/// What is left of a large buffer after a read is read into as well, down to a quarter. Chunks on their way through a
-/// tunnel share the buffer they were read into, so a fresh one for each read would hold several times what is sent.
-fn make_room(scratch: &mut BytesMut, want: usize) {
-    let enough = if want > KEPT_WHILE_SILENT { want / 4 } else { want };
-    if scratch.capacity() < enough {
-        scratch.reserve(want);
-    }
-}
-
-fn give_back(scratch: &mut BytesMut) {
-    if scratch.capacity() > KEPT_WHILE_SILENT {
-        *scratch = BytesMut::new();
-    }
-}
 
 fn take<T: AsyncWrite + Unpin>(to: &mut T, context: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<()>> {
     let taken = ready!(Pin::new(to).poll_write(context, chunk))?;

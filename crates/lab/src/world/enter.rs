@@ -1,0 +1,179 @@
+//! Going into a running lab from outside: a container's namespaces, or just its network.
+//!
+//! In: a lab and a container. Out: a command running there, or an HTTP answer from there.
+//!
+//! ```text
+//! lateen lab exec ─ setns(user, mnt, pid of PID 1) ─► lateen __lab-enter ─ setns(net, uts, mnt of the container) ─► command
+//! ```
+//! Two steps, because a process enters a pid namespace only with its children.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use nix::sched::{CloneFlags, setns};
+
+use super::{rootfs::HOST, state::StateDir};
+use crate::verbs;
+
+/// How long a local answer may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// More than any dump of a lab.
+const FETCH_MAX: u64 = 256 << 20;
+
+/// A container of a running lab.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod.
+    pub pod: String,
+    /// The container; the first one if absent.
+    pub container: Option<String>,
+}
+
+/// Runs `command` in a container with our standard streams. Its exit code.
+pub fn exec(state: &StateDir, place: &Place, command: &[String]) -> anyhow::Result<ExitCode> {
+    let mut child = inside(state, place, verbs::ENTER)?;
+    let end = child.args(command).status().context("starting the command in the lab")?;
+    Ok(ExitCode::from(end.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(255)))
+}
+
+/// What a server on the loopback of a container's network answers to GET `path`.
+pub fn fetch(state: &StateDir, place: &Place, port: u16, path: &str) -> anyhow::Result<Vec<u8>> {
+    let mut child = inside(state, place, verbs::FETCH)?;
+    let output = child.arg(port.to_string()).arg(path).stdin(Stdio::null()).output().context("asking in the lab")?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(output.stdout)
+}
+
+/// A command that will run our binary with `verb` and the container's process id inside the lab.
+/// The calling process is moved into the lab's namespaces for good; it must be single-threaded.
+fn inside(state: &StateDir, place: &Place, verb: &str) -> anyhow::Result<Command> {
+    if !state.alive()? {
+        bail!("no lab runs with the state directory {}; start one with `lateen lab up`", state.path().display());
+    }
+    let pid = container(state, place)?;
+    let own = fs::read_link("/proc/self/exe").context("looking for our own program")?;
+    let own = Path::new(HOST).join(own.strip_prefix("/").unwrap_or(&own));
+    let first = state.pid()?;
+    let mut kinds = Vec::new();
+    for (kind, flag) in
+        [("user", CloneFlags::CLONE_NEWUSER), ("pid", CloneFlags::CLONE_NEWPID), ("mnt", CloneFlags::CLONE_NEWNS)]
+    {
+        let path = PathBuf::from(format!("/proc/{first}/ns/{kind}"));
+        let (theirs, ours) = (fs::read_link(&path), fs::read_link(format!("/proc/self/ns/{kind}")));
+        let theirs = theirs.with_context(|| format!("looking at {}", path.display()))?;
+        // Entering one's own user namespace is an error.
+        if ours.is_ok_and(|ours| ours == theirs) {
+            continue;
+        }
+        kinds.push((File::open(&path).with_context(|| format!("opening {}", path.display()))?, flag, kind));
+    }
+    for (file, flag, kind) in kinds {
+        setns(file, flag).with_context(|| format!("entering the lab's {kind} namespace"))?;
+    }
+    let mut command = Command::new(own);
+    command.arg(verb).arg(pid.to_string());
+    Ok(command)
+}
+
+/// The container's process id as the lab sees it.
+fn container(state: &StateDir, place: &Place) -> anyhow::Result<i32> {
+    let dir = state.containers().join(&place.namespace).join(&place.pod);
+    let missing = || format!("no running container of pod {}/{}", place.namespace, place.pod);
+    let file = match &place.container {
+        Some(name) => dir.join(name),
+        None => {
+            let listed = fs::read_dir(&dir).with_context(missing)?;
+            let mut files: Vec<_> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
+            files.sort();
+            files.into_iter().next().with_context(missing)?
+        }
+    };
+    let text = fs::read_to_string(&file).with_context(missing)?;
+    text.trim().parse().with_context(|| format!("{} holds no process id", file.display()))
+}
+
+/// Inside the lab: becomes `command` in the namespaces of process `pid`, with that process's environment.
+pub(crate) fn become_command(pid: &str, command: &[String]) -> anyhow::Result<ExitCode> {
+    let (program, arguments) = command.split_first().context("no command was given")?;
+    let env = fs::read(format!("/proc/{pid}/environ")).context("the container is not running")?;
+    let env: Vec<(String, String)> = env
+        .split(|byte| *byte == 0)
+        .filter_map(|entry| {
+            let text = String::from_utf8_lossy(entry);
+            text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
+        })
+        .collect();
+    join(
+        pid,
+        &[("net", CloneFlags::CLONE_NEWNET), ("uts", CloneFlags::CLONE_NEWUTS), ("mnt", CloneFlags::CLONE_NEWNS)],
+    )?;
+    std::env::set_current_dir("/").context("entering the container's root directory")?;
+    let failed = Command::new(program).args(arguments).env_clear().envs(env).exec();
+    Err(failed).with_context(|| format!("starting {program:?}"))
+}
+
+/// Inside the lab: prints what the loopback of process `pid`'s network answers.
+pub(crate) fn print_answer(pid: &str, port: &str, path: &str) -> anyhow::Result<ExitCode> {
+    join(pid, &[("net", CloneFlags::CLONE_NEWNET)])?;
+    let port: u16 = port.parse().context("the port")?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let body = get(address, path).with_context(|| format!("asking http://{address}{path}"))?;
+    io::stdout().write_all(&body).context("printing the answer")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn join(pid: &str, kinds: &[(&str, CloneFlags)]) -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    for (kind, flag) in kinds {
+        let path = format!("/proc/{pid}/ns/{kind}");
+        files
+            .push((File::open(&path).with_context(|| format!("opening {path}: the container is not running"))?, *flag));
+    }
+    files.into_iter().try_for_each(|(file, flag)| setns(file, flag).context("entering the container's namespaces"))
+}
+
+/// A plain HTTP/1.0 exchange: no keep-alive and no chunks to understand.
+fn get(address: SocketAddr, path: &str) -> anyhow::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&address, FETCH_TIMEOUT)?;
+    stream.set_read_timeout(Some(FETCH_TIMEOUT))?;
+    stream.set_write_timeout(Some(FETCH_TIMEOUT))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(FETCH_MAX).read_to_end(&mut answer)?;
+    body(&answer)
+}
+
+fn body(answer: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").context("the answer is not HTTP")?;
+    let head = String::from_utf8_lossy(&answer[..end]);
+    let status = head.lines().next().unwrap_or_default();
+    let body = &answer[end + 4..];
+    if status.split(' ').nth(1) != Some("200") {
+        bail!("{status}: {}", String::from_utf8_lossy(body).trim());
+    }
+    Ok(body.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_taken_apart() {
+        assert_eq!(body(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nhi").expect("fine"), b"hi");
+        assert!(body(b"HTTP/1.1 503 No\r\n\r\nwhy").expect_err("refused").to_string().contains("why"));
+        assert!(body(b"SSH-2.0\r\n").is_err());
+    }
+}
