@@ -8,7 +8,7 @@
 //! - Controllers and kubelets: the lab's. Here live only what users take for the API itself: namespaces, garbage collection,
 //!   cluster IPs, defaults.
 //! - Admission webhooks and CEL rules (`x-kubernetes-validations`): stored, never evaluated.
-//! - Protobuf bodies, exec, attach, port-forward.
+//! - Protobuf answers (bodies are read in protobuf form), exec, attach, port-forward.
 
 extern crate lateen_rt as rt;
 
@@ -26,6 +26,7 @@ mod object;
 mod openapi;
 mod ops;
 mod patch;
+mod protobuf;
 mod registry;
 mod resource;
 mod schema;

@@ -43,9 +43,16 @@ pub fn complete(resource: &Resource, object: &mut Value) {
     for (field, value) in defaults {
         object::set_default(object, &["spec", field], value);
     }
+    if resource.plural == "deployments" {
+        // Typed clients send an empty map where the user said nothing.
+        object::set_default(object, &["spec", "strategy", "type"], "RollingUpdate");
+    }
     if object::text(object, "/spec/strategy/type") == "RollingUpdate" {
         object::set_default(object, &["spec", "strategy", "rollingUpdate", "maxUnavailable"], "25%");
         object::set_default(object, &["spec", "strategy", "rollingUpdate", "maxSurge"], "25%");
+    }
+    if matches!(resource.plural.as_str(), "daemonsets" | "statefulsets") {
+        object::set_default(object, &["spec", "updateStrategy", "type"], "RollingUpdate");
     }
     complete_template(object, "/spec/template/spec");
 }

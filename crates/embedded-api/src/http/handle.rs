@@ -28,6 +28,7 @@ use crate::{
         patch::{self, PatchKind},
         watch::Watch,
     },
+    protobuf,
     resource::Origin,
     status::ApiError,
     table::Tables,
@@ -200,8 +201,8 @@ impl Call<'_> {
     /// The body as a value: JSON, or YAML where the client says so.
     fn value(&self) -> Result<Value, ApiError> {
         let kind = self.ask.header(header::CONTENT_TYPE);
-        if kind.contains("protobuf") {
-            return Err(ApiError::unsupported_media_type("application/json, application/yaml"));
+        if kind.starts_with(protobuf::CONTENT_TYPE) {
+            return protobuf::decode(&self.body).map_err(|error| ApiError::bad_request(error.to_string()));
         }
         if kind.contains("yaml") {
             let text = std::str::from_utf8(&self.body)

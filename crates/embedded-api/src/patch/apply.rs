@@ -299,9 +299,9 @@ fn refuse(conflicts: &[Conflict]) -> ApiError {
 /// What this manager applied before and no longer does goes, unless another owns it (or something in it).
 fn drop_abandoned(merged: &mut Value, before: &Fields, now: &Fields, others: &[&Manager]) {
     let owned_below = |fields: &Fields, path: &Path| fields.iter().any(|other| other.starts_with(path));
-    // Longest first, so that an item loses its members before itself.
+    // Shortest first: an item that goes takes its members along, while its key still tells which it is.
     let mut abandoned: Vec<&Path> = before.difference(now).collect();
-    abandoned.sort_by_key(|path| std::cmp::Reverse(path.len()));
+    abandoned.sort_by_key(|path| path.len());
     for path in abandoned {
         let held = owned_below(now, path) || others.iter().any(|other| owned_below(&other.fields, path));
         if !held {
