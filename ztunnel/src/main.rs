@@ -1,2 +1,23 @@
-//! lateen-ztunnel
-fn main() {}
+//! `ztunnel`: the node proxy.
+
+use lateen_ztunnel::{app, config::Config};
+
+const HELP: &str = "ztunnel [proxy|version|help]\n\nproxy    run (the default); settings come from the environment\n\
+                    version  print the version\nhelp     print this";
+
+#[allow(clippy::print_stdout, reason = "a command's answer belongs on standard output")]
+fn main() -> anyhow::Result<()> {
+    let command = std::env::args().nth(1);
+    match command.as_deref() {
+        None | Some("proxy") => app::run(Config::from_env()?),
+        Some("version") => {
+            println!("ztunnel {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        Some("help" | "--help" | "-h") => {
+            println!("{HELP}");
+            Ok(())
+        }
+        Some(unknown) => anyhow::bail!("unknown command {unknown:?}\n{HELP}"),
+    }
+}

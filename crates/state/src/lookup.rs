@@ -53,6 +53,11 @@ impl World {
         self.local.get(&pod.namespace)?.iter().find(|workload| workload.is_pod(pod))
     }
 
+    /// Every workload of our node, in no order.
+    pub fn local_workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.local.values().flatten()
+    }
+
     /// The service with this key.
     pub fn service(&self, key: &NamespacedHostname) -> Option<&Arc<Service>> {
         self.services.get(key)

@@ -99,7 +99,7 @@ fn out_05_06_a_workloads_waypoint_is_passed() {
 fn out_07_08_a_services_waypoint_needs_no_endpoints_and_a_service_without_both_is_refused() {
     let web = service(HOST, &["10.9.0.1"], &[(80, 8080)]);
     let waypoint = wire::Service { waypoint: gateway("10.0.0.9:15008"), ..web.clone() };
-    let store = world(&[source(), pod("wp", &["10.0.0.9"])], &[waypoint.clone()]);
+    let store = world(&[source(), pod("wp", &["10.0.0.9"])], std::slice::from_ref(&waypoint));
     check(&store, "10.9.0.1:80", "hbone 10.0.0.9:15008 10.9.0.1:80 -> wp");
     // The service's port is not checked on the way to a waypoint.
     check(&store, "10.9.0.1:81", "hbone 10.0.0.9:15008 10.9.0.1:81 -> wp");

@@ -1,0 +1,103 @@
+use lateen_state::{decode, index::Change};
+use lateen_wire::security;
+use prost::Message as _;
+
+use super::*;
+use crate::fixtures::{pod, world};
+
+fn passage(port: u16) -> Passage {
+    Passage {
+        source: "10.0.0.1:1000".parse().expect("valid"),
+        destination: SocketAddr::new("10.0.0.2".parse().expect("valid"), port),
+        identity: Some("spiffe://cluster.local/ns/shop/sa/client".parse().expect("valid")),
+    }
+}
+
+fn seen() -> Seen {
+    let addr = "10.0.0.2:80".parse().expect("valid");
+    Seen { source: addr, dialled: None, hop: addr, protocol: Protocol::Hbone }
+}
+
+fn deny_port(name: &str, port: u32, scope: security::Scope) -> Change {
+    let one = security::Match { destination_ports: vec![port], ..Default::default() };
+    let clause = security::Clause { matches: vec![one] };
+    let message = security::Authorization {
+        name: name.into(),
+        namespace: "shop".into(),
+        scope: scope.into(),
+        action: security::Action::Deny.into(),
+        rules: vec![security::Rule { clauses: vec![clause] }],
+        ..Default::default()
+    };
+    decode::policy(&message.encode_to_vec()).expect("good")
+}
+
+fn server(policies: &[&str]) -> Change {
+    let workload = lateen_wire::workload::Workload {
+        authorization_policies: policies.iter().map(|key| (*key).to_owned()).collect(),
+        ..pod("server", &["10.0.0.2"])
+    };
+    let address =
+        lateen_wire::workload::Address { r#type: Some(lateen_wire::workload::address::Type::Workload(workload)) };
+    decode::address(&address.encode_to_vec()).expect("good")
+}
+
+async fn is_cut(guard: &mut InboundGuard) -> bool {
+    tokio::time::timeout(Duration::from_secs(60), guard.cut()).await.is_ok()
+}
+
+struct Rig {
+    store: WorldStore,
+    conns: Arc<PodConns>,
+    drain: Drain,
+    tasks: lateen_rt::tasks::Tasks,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let store = world(&[pod("server", &["10.0.0.2"])], &[]);
+        let all = Conns::default();
+        let key = PodKey { name: "server".into(), namespace: "shop".into(), service_account: "server".into() };
+        let conns = all.pod(&"u".into(), &key);
+        let (drain, tasks) = (Drain::new(), lateen_rt::tasks::Tasks::new());
+        let (watched, ending) = (store.clone(), drain.clone());
+        tasks.spawn("conns", async move { all.watch(&watched, &ending).await });
+        tokio::task::yield_now().await;
+        Self { store, conns, drain, tasks }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_policy_cuts_what_it_denies_and_nothing_else() {
+    let rig = Rig::new().await;
+    let (mut http, mut other) = (rig.conns.enter(passage(80), seen()), rig.conns.enter(passage(81), seen()));
+    rig.store.apply([deny_port("p", 80, security::Scope::Namespace)]);
+    assert!(is_cut(&mut http).await);
+    assert!(!is_cut(&mut other).await);
+    assert_eq!(rig.conns.inbound().len(), 2);
+    drop((http, other));
+    assert!(rig.conns.inbound().is_empty(), "the last release forgets it");
+    rig.drain.force();
+    rig.tasks.join(Duration::from_secs(5)).await.expect("ends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_selector_policy_attached_later_reaches_live_connections() {
+    let rig = Rig::new().await;
+    let (mut http, mut other) = (rig.conns.enter(passage(80), seen()), rig.conns.enter(passage(81), seen()));
+    rig.store.apply([deny_port("p", 80, security::Scope::WorkloadSelector)]);
+    assert!(!is_cut(&mut http).await, "nobody names it yet");
+    rig.store.apply([server(&["shop/p"])]);
+    assert!(is_cut(&mut http).await);
+    assert!(!is_cut(&mut other).await);
+    rig.store.apply([server(&["shop/p", "shop/not-here"])]);
+    assert!(is_cut(&mut other).await, "a named policy that has not arrived allows nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_that_vanishes_ends_nothing_that_runs() {
+    let rig = Rig::new().await;
+    let mut http = rig.conns.enter(passage(80), seen());
+    rig.store.apply([Change::RemoveAddress("Kubernetes//Pod/shop/server".into())]);
+    assert!(!is_cut(&mut http).await);
+}

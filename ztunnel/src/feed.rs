@@ -1,0 +1,83 @@
+//! The control plane's resources into the world.
+//!
+//! In: responses of the delta stream. Out: one batch for the store, and which resources were refused.
+//! Absent on purpose: the protocol (see `lateen-xds`), what resources mean (see `lateen-state`).
+
+use lateen_state::{
+    decode::{self, DecodeError},
+    index::Change,
+    world::WorldStore,
+};
+use lateen_wire::{discovery::Resource, type_url};
+use lateen_xds::client::{Handler, Rejected};
+
+/// Feeds one store.
+#[derive(Debug, Clone)]
+pub struct Feed {
+    store: WorldStore,
+}
+
+impl Feed {
+    /// Into `store`.
+    pub fn new(store: WorldStore) -> Self {
+        Self { store }
+    }
+}
+
+impl Handler for Feed {
+    fn apply(&self, type_url: &str, resources: Vec<Resource>, removed: Vec<String>) -> Result<(), Vec<Rejected>> {
+        let (decode, remove): (Decode, fn(String) -> Change) = match type_url {
+            type_url::ADDRESS => (decode::address, Change::RemoveAddress),
+            type_url::AUTHORIZATION => (decode::policy, Change::RemovePolicy),
+            other => {
+                tracing::warn!(type_url = other, "resources of a type we did not ask for are passed over");
+                return Ok(());
+            }
+        };
+        let mut rejected = Vec::new();
+        let mut changes = Vec::with_capacity(resources.len() + removed.len());
+        for resource in resources {
+            let bytes = resource.resource.as_ref().map_or(&[][..], |any| &any.value);
+            match decode(bytes) {
+                Ok(change) => changes.push(change),
+                Err(error) => rejected.push(Rejected { name: resource.name, reason: error.to_string() }),
+            }
+        }
+        changes.extend(removed.into_iter().map(remove));
+        self.store.apply(changes);
+        if rejected.is_empty() { Ok(()) } else { Err(rejected) }
+    }
+}
+
+/// Reads one resource.
+type Decode = fn(&[u8]) -> Result<Change, DecodeError>;
+
+#[cfg(test)]
+mod tests {
+    use lateen_wire::workload::{Address, Workload, address::Type};
+    use prost::Message as _;
+
+    use super::*;
+    use crate::fixtures::pod;
+
+    fn resource(name: &str, workload: Workload) -> Resource {
+        let value = Address { r#type: Some(Type::Workload(workload)) }.encode_to_vec();
+        let any = prost_types::Any { type_url: type_url::ADDRESS.into(), value };
+        Resource { name: name.into(), resource: Some(any), ..Default::default() }
+    }
+
+    #[test]
+    fn a_bad_resource_refuses_only_itself() {
+        let store = WorldStore::new(None);
+        let feed = Feed::new(store.clone());
+        let bad = Workload { addresses: vec![vec![1, 2, 3]], ..pod("bad", &[]) };
+        let batch = vec![resource("good", pod("good", &["10.0.0.1"])), resource("bad", bad)];
+        let rejected = feed.apply(type_url::ADDRESS, batch, vec![]).expect_err("one is bad");
+        assert_eq!(rejected.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["bad"]);
+        assert!(rejected[0].reason.contains("addresses"));
+        assert_eq!(store.load().workloads().count(), 1);
+        feed.apply(type_url::ADDRESS, vec![], vec!["Kubernetes//Pod/shop/good".into()]).expect("removed");
+        assert_eq!(store.load().workloads().count(), 0);
+        feed.apply("unknown", vec![Resource::default()], vec![]).expect("passed over");
+    }
+}

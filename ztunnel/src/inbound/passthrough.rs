@@ -1,0 +1,73 @@
+//! Plaintext that arrives for a pod: judged without identity, then connected with its source address kept.
+//!
+//! In: an accepted stream. Out: nothing but its effects. Absent on purpose: sending it on to a waypoint; a pod that must
+//! not be reached in plain has a policy that says so.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use lateen_net::{options::tune, origdst::original_dst};
+use lateen_state::wait::{self, LOCAL_WORKLOAD_TIMEOUT};
+use lateen_telemetry::access::{self, Direction};
+use lateen_types::{addr::canonical, name::NetworkId};
+use tokio::{net::TcpStream, time::Instant};
+
+use super::arrival::{ArrivalError, copy, finish, guess_service, judge, reach};
+use crate::{
+    conns::{Passage, Protocol, Seen},
+    outbound::{plan::PlanError, upstream::key},
+    pod::{ILLEGAL_PORTS, KeepSource, Pod},
+    report::{OpenSocket, Opening, Party, Report},
+};
+
+/// Carries one connection for the pod until it ends, or the pod's drain is forced.
+pub async fn handle(pod: Arc<Pod>, stream: TcpStream, peer: SocketAddr, keep: KeepSource) {
+    let _open = OpenSocket::new(Direction::Inbound);
+    tokio::select! {
+        () = carry(&pod, stream, canonical(peer), keep) => {}
+        () = pod.drain.forced() => {}
+    }
+}
+
+async fn carry(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, keep: KeepSource) {
+    let began = Instant::now();
+    if let Err(error) = tune(&stream, pod.shared.settings.keepalive.as_ref()) {
+        tracing::debug!(%error, "the client left before its socket was tuned");
+    }
+    let to = match original_dst(&stream) {
+        Ok(dialled) => dialled.get(),
+        Err(error) => return access::denied(client, client, Direction::Inbound, &error),
+    };
+    if ILLEGAL_PORTS.contains(&to.port()) {
+        return access::denied(client, to, Direction::Inbound, &PlanError::Recursive);
+    }
+    let (world, local) = match wait::local_workload(&pod.shared.world, &pod.key, LOCAL_WORKLOAD_TIMEOUT).await {
+        Ok(found) => found,
+        Err(error) => return access::denied(client, to, Direction::Inbound, &error),
+    };
+    let network: &NetworkId = &pod.shared.settings.network;
+    let source = world.workload_by_ip(&key(network, client.ip())).map(|workload| Party::workload(workload));
+    let opening = Opening {
+        direction: Direction::Inbound,
+        client,
+        hop: Some(to),
+        authority: None,
+        source: source.unwrap_or_default(),
+        destination: Party::workload(&local).expected(Some(local.identity.clone())),
+        service: guess_service(&world, &local, to.port(), None),
+        mutual_tls: false,
+        began,
+        cluster: pod.shared.settings.cluster.clone(),
+    };
+    drop(world);
+    let passage = Passage { source: client, destination: to, identity: None };
+    let seen = Seen { source: client, dialled: Some(to), hop: to, protocol: Protocol::Tcp };
+    let mut guard = pod.conns.enter(passage.clone(), seen);
+    let report = Report::open(opening);
+    let ended: Result<(), ArrivalError> = async {
+        judge(pod, &passage)?;
+        let application = reach(pod, to, (client, keep), &mut guard).await?;
+        copy((stream, application), &report, &mut guard).await
+    }
+    .await;
+    finish(report, ended);
+}

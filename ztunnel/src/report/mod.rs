@@ -1,0 +1,242 @@
+//! What is told about each connection: exactly one access record, and the traffic counters.
+//!
+//! In: who, where to, how it ended. Out: one record; opened and closed once each, bytes as they flow.
+//! Absent on purpose: deciding anything.
+
+mod labels;
+mod party;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt::Display,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use lateen_net::splice::Meter;
+use lateen_state::service::Service;
+use lateen_telemetry::access::{Direction, Record, Traffic};
+use lateen_types::name::ClusterId;
+use metrics::{Counter, Label};
+use tokio::time::Instant;
+
+use labels::Labelled;
+pub use party::Party;
+
+/// The response flag of the metrics: what went wrong, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flag {
+    /// Nothing.
+    None,
+    /// Policy refused it, at the start or later.
+    Deny,
+    /// The far side cannot be connected to, or anything else.
+    Connect,
+    /// The TLS handshake failed.
+    TlsFailure,
+    /// The HTTP/2 handshake failed.
+    H2Failure,
+    /// Silence on port 15008, which is how a NetworkPolicy that blocks it looks.
+    NetworkPolicy,
+    /// We have no certificate to show.
+    Identity,
+}
+
+impl Flag {
+    /// The metric's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "-",
+            Self::Deny => "DENY",
+            Self::Connect => "CONNECT",
+            Self::TlsFailure => "TLS_FAILURE",
+            Self::H2Failure => "H2_HANDSHAKE_FAILURE",
+            Self::NetworkPolicy => "NETWORK_POLICY",
+            Self::Identity => "IDENTITY_ERROR",
+        }
+    }
+}
+
+/// A connection whose way is chosen.
+#[derive(Debug)]
+pub struct Opening {
+    /// Our side of the mesh.
+    pub direction: Direction,
+    /// The client's address.
+    pub client: SocketAddr,
+    /// The TCP next hop.
+    pub hop: Option<SocketAddr>,
+    /// The CONNECT authority of a tunnel.
+    pub authority: Option<String>,
+    /// The client.
+    pub source: Party,
+    /// The server.
+    pub destination: Party,
+    /// The service that was meant.
+    pub service: Option<Arc<Service>>,
+    /// Whether the hop is mutual TLS.
+    pub mutual_tls: bool,
+    /// When it was accepted.
+    pub began: Instant,
+    /// Our own cluster.
+    pub cluster: ClusterId,
+}
+
+/// Bytes on their way into the counters. Flushed by a clock while the connection lives, and at its end.
+#[derive(Debug)]
+pub struct Flow {
+    /// What `splice` counts into.
+    pub meter: Meter,
+    received: Tally,
+    sent: Tally,
+}
+
+#[derive(Debug)]
+struct Tally {
+    counter: Counter,
+    flushed: AtomicU64,
+}
+
+impl Tally {
+    fn flush(&self, total: u64) {
+        // Two flushes may meet; each adds only what the other has not.
+        let before = self.flushed.fetch_max(total, Ordering::Relaxed);
+        if total > before {
+            self.counter.increment(total - before);
+        }
+    }
+}
+
+impl Flow {
+    /// Adds to the counters what was moved since the last time.
+    pub fn flush(&self) {
+        self.received.flush(self.meter.from_source());
+        self.sent.flush(self.meter.from_destination());
+    }
+}
+
+/// The guard of one connection: counted as opened when made, as closed exactly once.
+#[derive(Debug)]
+pub struct Report {
+    opening: Opening,
+    record: Record,
+    flow: Arc<Flow>,
+    finished: bool,
+}
+
+impl Report {
+    /// Counts the connection as opened.
+    pub fn open(opening: Opening) -> Self {
+        let labels = opening.labelled().labels(Flag::None);
+        count("istio_tcp_connections_opened", labels.clone()).increment(1);
+        let tally = |counter| Tally { counter, flushed: AtomicU64::new(0) };
+        let flow = Arc::new(Flow {
+            meter: Meter::default(),
+            received: tally(count("istio_tcp_received_bytes", labels.clone())),
+            sent: tally(count("istio_tcp_sent_bytes", labels)),
+        });
+        let record = opening.record();
+        record.opened();
+        Self { opening, record, flow, finished: false }
+    }
+
+    /// The bytes of this connection.
+    pub fn flow(&self) -> &Arc<Flow> {
+        &self.flow
+    }
+
+    /// The connection ended well.
+    pub fn complete(mut self) {
+        self.end(Flag::None, None);
+    }
+
+    /// The connection ended badly.
+    pub fn failed(mut self, flag: Flag, error: &dyn Display) {
+        self.end(flag, Some(error));
+    }
+
+    fn end(&mut self, flag: Flag, error: Option<&dyn Display>) {
+        self.finished = true;
+        self.flow.flush();
+        let labels = self.opening.labelled().labels(flag);
+        if flag != Flag::None {
+            count("istio_tcp_connections_failed", labels.clone()).increment(1);
+        }
+        count("istio_tcp_connections_closed", labels).increment(1);
+        let (received, sent) = (self.flow.meter.from_source(), self.flow.meter.from_destination());
+        let (bytes_sent, bytes_recv) = match self.opening.direction {
+            Direction::Outbound => (received, sent),
+            Direction::Inbound => (sent, received),
+        };
+        self.record.complete(Traffic { bytes_sent, bytes_recv, duration: self.opening.began.elapsed() }, error);
+    }
+}
+
+impl Drop for Report {
+    /// A task that was dropped where it stood: its pod is gone, or the process is ending.
+    fn drop(&mut self) {
+        if !self.finished {
+            self.end(Flag::Connect, Some(&DRAINED));
+        }
+    }
+}
+
+/// What the record says when a connection is cut because its pod or this process ends.
+pub const DRAINED: &str = "connection closed due to connection drain";
+
+impl Opening {
+    fn labelled(&self) -> Labelled<'_> {
+        Labelled {
+            reporter: match self.direction {
+                Direction::Outbound => "source",
+                Direction::Inbound => "destination",
+            },
+            source: &self.source,
+            destination: &self.destination,
+            service: self.service.as_deref(),
+            mutual_tls: self.mutual_tls,
+        }
+    }
+
+    fn record(&self) -> Record {
+        Record {
+            direction: self.direction,
+            src_addr: self.client,
+            src: self.source.end(&self.cluster),
+            dst_addr: self.hop,
+            hbone_addr: self.authority.clone(),
+            service: self.service.as_ref().map(|service| service.key.hostname.to_string()),
+            dst: self.destination.end(&self.cluster),
+        }
+    }
+}
+
+fn count(name: &'static str, labels: Vec<Label>) -> Counter {
+    metrics::counter!(name, labels)
+}
+
+/// One accepted socket in the gauge of open ones.
+#[derive(Debug)]
+pub struct OpenSocket(&'static str);
+
+impl OpenSocket {
+    /// Counts one more until dropped.
+    pub fn new(direction: Direction) -> Self {
+        let reporter = match direction {
+            Direction::Outbound => "source",
+            Direction::Inbound => "destination",
+        };
+        metrics::gauge!("istio_tcp_sockets_open", "reporter" => reporter).increment(1.0);
+        Self(reporter)
+    }
+}
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        metrics::gauge!("istio_tcp_sockets_open", "reporter" => self.0).decrement(1.0);
+    }
+}
