@@ -6,6 +6,7 @@
 //! ```text
 //! per identity, one task:   queue (by priority, 8 at once) ► issue ► publish ► sleep to half-life ► queue …
 //!                                                              └ failure ► publish ► back off ► queue …
+//!                                                                          (a waiting caller cuts this short)
 //! callers:                  read what is published; wait for the next news if there is nothing valid
 //! ```
 
@@ -23,7 +24,10 @@ use lateen_rt::{
 };
 use lateen_types::id::SpiffeId;
 use parking_lot::Mutex;
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+};
 
 use crate::{
     ca_client::{IssueError, Issuer},
@@ -47,6 +51,8 @@ const NEXT_TRY_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_START: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(150);
 const RETRY_JITTER: f64 = 0.2;
+/// A caller who waits ends a back-off that has lasted this long, so that a CA that comes back is used at once.
+const NUDGE_AFTER: Duration = Duration::from_secs(3);
 /// Long sleeps are cut into slices, so that a clock that was set, or a machine that was suspended, is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
@@ -113,6 +119,8 @@ struct Shared {
 
 struct Entry {
     news: watch::Receiver<News>,
+    /// Callers who find nothing valid ring it.
+    nudge: Arc<Notify>,
     task: AbortHandle,
 }
 
@@ -120,6 +128,14 @@ impl Drop for Entry {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// What an identity's task knows of it.
+struct Kept {
+    identity: SpiffeId,
+    nudge: Arc<Notify>,
+    /// How urgent the first request is, and every other while nothing valid is held.
+    first: Priority,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -145,7 +161,7 @@ impl Keeper {
 
     /// The certificate of `identity`, requested now if it is not held. Safe to drop.
     pub async fn certificate(&self, identity: &SpiffeId) -> Result<Arc<WorkloadCertificate>, KeeperError> {
-        let mut news = self.shared.watched(identity, Priority::RealTime);
+        let (mut news, nudge) = self.shared.watched(identity, Priority::RealTime);
         let (held, failed_before) = {
             let news = news.borrow_and_update();
             (news.valid(self.shared.clock.now()), news.last_error.clone())
@@ -154,6 +170,7 @@ impl Keeper {
             return Ok(certificate);
         }
         self.shared.gate.raise(identity, Priority::RealTime);
+        nudge.notify_one();
         let timeout = if failed_before.is_some() { NEXT_TRY_TIMEOUT } else { FIRST_TIMEOUT };
         match (within("the CA's certificate", timeout, news.changed()).await, failed_before) {
             (Ok(Ok(())), _) => {}
@@ -196,50 +213,63 @@ impl Keeper {
 }
 
 impl Shared {
-    /// The news of an identity, whose task is started if it has none.
-    fn watched(self: &Arc<Self>, identity: &SpiffeId, priority: Priority) -> watch::Receiver<News> {
+    /// The news of an identity, whose task is started if it has none, and its bell.
+    fn watched(self: &Arc<Self>, identity: &SpiffeId, priority: Priority) -> (watch::Receiver<News>, Arc<Notify>) {
         let mut entries = self.entries.lock();
         if let Some(entry) = entries.get(identity) {
-            return entry.news.clone();
+            return (entry.news.clone(), entry.nudge.clone());
         }
         let (publish, news) = watch::channel(News::default());
-        let (shared, whose) = (self.clone(), identity.clone());
+        let (shared, nudge) = (self.clone(), Arc::new(Notify::new()));
+        let kept = Kept { identity: identity.clone(), nudge: nudge.clone(), first: priority };
         let task = self.tasks.spawn("certificate", async move {
             tokio::select! {
-                () = shared.keep(&whose, publish, priority) => {}
+                () = shared.keep(&kept, publish) => {}
                 () = shared.drain.forced() => {}
             }
         });
-        entries.insert(identity.clone(), Entry { news: news.clone(), task });
-        news
+        entries.insert(identity.clone(), Entry { news: news.clone(), nudge: nudge.clone(), task });
+        (news, nudge)
     }
 
     /// Requests, publishes, waits, for ever.
-    async fn keep(&self, identity: &SpiffeId, publish: watch::Sender<News>, first: Priority) {
+    async fn keep(&self, kept: &Kept, publish: watch::Sender<News>) {
+        let identity = &kept.identity;
         let mut retry = Backoff::new(RETRY_START, RETRY_MAX).with_jitter(RETRY_JITTER);
-        let mut priority = first;
         loop {
+            let held = publish.borrow().valid(self.clock.now());
+            let priority = if held.is_some() { Priority::Background } else { kept.first };
             let pass = self.gate.enter(identity, priority).await;
             let issued = self.issuer.issue(identity).await;
             drop(pass);
             let now = self.clock.now();
-            let next = match issued {
+            match issued {
                 Ok(certificate) => {
                     retry.reset();
-                    priority = Priority::Background;
                     let life = schedule::Life { begins: certificate.not_before(), ends: certificate.not_after() };
                     tracing::debug!(%identity, serial = certificate.serial(), "a certificate was issued");
                     publish.send_replace(News { certificate: Some(Arc::new(certificate)), last_error: None });
-                    schedule::renewal(life, now, rand::random_range(-1.0..=1.0))
+                    self.sleep_until(schedule::renewal(life, now, rand::random_range(-1.0..=1.0))).await;
                 }
                 Err(error) => {
                     tracing::warn!(%identity, %error, "no certificate; trying again");
                     publish.send_modify(|news| news.last_error = Some(Arc::new(error)));
-                    let expiry = publish.borrow().certificate.as_ref().map(|certificate| certificate.not_after());
-                    schedule::next_try(now, retry.next_wait(), expiry)
+                    let expiry = held.map(|certificate| certificate.not_after());
+                    self.back_off(kept, schedule::next_try(now, retry.next_wait(), expiry)).await;
                 }
-            };
-            self.sleep_until(next).await;
+            }
+        }
+    }
+
+    /// Waits until `when`, or until a caller asks after a decent pause. (Callers ring only if nothing held is valid.)
+    async fn back_off(&self, kept: &Kept, when: SystemTime) {
+        let asked_for = async {
+            tokio::time::sleep(NUDGE_AFTER).await;
+            kept.nudge.notified().await;
+        };
+        tokio::select! {
+            () = self.sleep_until(when) => {}
+            () = asked_for => {}
         }
     }
 

@@ -204,3 +204,21 @@ async fn forgetting_works_also_while_pending() {
     rig.keeper.forget(&web(1));
     assert_ne!(rig.serial(web(1)).await, first);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_ca_that_comes_back_is_used_at_once() {
+    let rig = Rig::new(MANY);
+    rig.issuer.fails.store(true, Ordering::SeqCst);
+    rig.keeper.prefetch(&web(1), Priority::Warmup);
+    pass(3600).await;
+    let before = rig.calls();
+    let failures = join_all((0..100).map(|_| async { rig.keeper.certificate(&web(1)).await.is_err() })).await;
+    assert!(failures.into_iter().all(|failed| failed));
+    assert_eq!(rig.calls(), before + 1, "callers who wait together make one request");
+    assert!(rig.keeper.certificate(&web(1)).await.is_err());
+    assert_eq!(rig.calls(), before + 1, "and none so soon after");
+    rig.issuer.fails.store(false, Ordering::SeqCst);
+    pass(3).await;
+    rig.serial(web(1)).await;
+    assert_eq!(rig.calls(), before + 2);
+}
