@@ -219,3 +219,46 @@ impl ClientCertVerifier for OwnTrustDomain {
         self.chain.supported_verify_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{A_DAY, TestCa, id};
+
+    const WEB: &str = "spiffe://cluster.local/ns/web/sa/front";
+    const SHOP: &str = "spiffe://cluster.local/ns/shop/sa/cart";
+    const FOREIGN: &str = "spiffe://elsewhere.example/ns/web/sa/front";
+
+    #[test]
+    fn only_spiffe_uris_are_ids_and_their_order_is_kept() {
+        let leaf = TestCa::new("root").leaf(&["https://x", SHOP, "spiffe://short", WEB], A_DAY);
+        assert_eq!(spiffe_ids_of(&leaf.chain()[0]).expect("read"), [id(SHOP), id(WEB)]);
+    }
+
+    #[test]
+    fn one_id_is_enough_but_some_must_fit() {
+        let expected = BTreeSet::from([id(WEB)]);
+        assert!(check_server(vec![id(SHOP), id(WEB)], &expected).is_ok());
+        assert!(check_server(vec![id(SHOP)], &expected).is_err());
+        assert!(check_server(vec![id(WEB)], &BTreeSet::new()).is_err(), "nobody is expected");
+        let own = "cluster.local".into();
+        assert!(check_client(vec![id(FOREIGN), id(WEB)], &own).is_ok());
+        assert!(check_client(vec![id(FOREIGN)], &own).is_err());
+        assert!(check_client(Vec::new(), &own).is_err());
+    }
+
+    /// A peer may present anything; whatever byte of a certificate is changed or missing, reading it ends.
+    #[test]
+    fn no_certificate_makes_it_panic() {
+        let leaf = TestCa::new("root").leaf(&[WEB], A_DAY);
+        let whole = leaf.chain()[0].to_vec();
+        for at in 0..whole.len() {
+            for value in [0, 1, 0x7f, 0x80, 0x84, 0xff, whole[at].wrapping_add(1)] {
+                let mut changed = whole.clone();
+                changed[at] = value;
+                spiffe_ids_of(&CertificateDer::from(changed)).ok();
+            }
+            spiffe_ids_of(&CertificateDer::from(whole[..at].to_vec())).ok();
+        }
+    }
+}
