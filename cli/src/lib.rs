@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod demo;
 mod lab;
 mod ztunnel_config;
 
@@ -29,6 +30,8 @@ enum Verb {
     /// What ztunnels know: workloads, services, policies, certificates, connections
     #[command(subcommand, visible_alias = "zc")]
     ZtunnelConfig(ztunnel_config::ZtunnelConfig),
+    /// Show the mesh's main job on a lab, step by step; ends by itself
+    Demo,
     /// Print the version
     Version,
 }
@@ -45,6 +48,7 @@ pub fn run() -> ExitCode {
     let done = match arguments.verb {
         Verb::Lab(verb) => lab::run(verb),
         Verb::ZtunnelConfig(verb) => ztunnel_config::run(&verb),
+        Verb::Demo => demo::run(),
         Verb::Version => {
             println!("lateen {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)

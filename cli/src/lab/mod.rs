@@ -13,6 +13,7 @@ use lateen_lab::world::{
     up::down,
 };
 
+pub(crate) mod capture;
 mod up;
 
 /// The verbs of `lateen lab`.
@@ -28,6 +29,8 @@ pub(crate) enum Lab {
     Exec(Exec),
     /// Run the host's kubectl against a lab
     Kubectl(Kubectl),
+    /// Record what crosses the first node's wire until standard input ends, then print it, one TCP flow a line
+    Capture(Named),
 }
 
 /// Which lab.
@@ -77,6 +80,7 @@ pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
             let place = Place { namespace: asked.namespace, pod: asked.pod, container: asked.container };
             enter::exec(&StateDir::named(&asked.lab.name)?, &place, &asked.command)
         }
+        Lab::Capture(lab) => capture::run(&running(&lab)?),
         Lab::Kubectl(asked) => {
             let state = running(&asked.lab)?;
             let failed = Command::new("kubectl").args(asked.arguments).env("KUBECONFIG", state.kubeconfig()).exec();

@@ -72,12 +72,17 @@ pub async fn build(nodes: u8, tasks: &Tasks) -> Result<Vec<Netns>, FabricError> 
     Ok(made)
 }
 
+/// The bridge's end of a node's wire, in the lab's own namespace: all that enters and leaves the node passes it.
+pub(crate) fn wire_of(node: u8) -> String {
+    format!("node{node}")
+}
+
 /// One node's namespace with its wire to the bridge.
 async fn attach(links: &Links, bridge: u32, node: Node, tasks: &Tasks) -> Result<Netns, FabricError> {
     let netns = Netns::create()?;
     forward(&netns)?;
     netns.loopback_up()?;
-    let (ours, theirs) = (format!("node{}", node.number), format!("wire{}", node.number));
+    let (ours, theirs) = (wire_of(node.number), format!("wire{}", node.number));
     let (port, wire) = links.veth(&ours, &theirs).await?;
     links.enslave(port, bridge).await?;
     links.up(port).await?;

@@ -2,6 +2,7 @@
 //!
 //! In: a configuration, or the name of a lab. Out: a running process tree in its own namespaces.
 
+pub mod capture;
 pub mod enter;
 pub(crate) mod init;
 pub(crate) mod mesh;
