@@ -95,6 +95,11 @@ impl SeqpacketStream {
         Ok(Self { fd: watch(fd, Interest::READABLE | Interest::WRITABLE)? })
     }
 
+    /// The user who connected (or listens), as the kernel recorded it at that moment.
+    pub fn peer_uid(&self) -> io::Result<u32> {
+        Ok(nix::sys::socket::getsockopt(&self.fd, nix::sys::socket::sockopt::PeerCredentials)?.uid())
+    }
+
     /// Sends one message. Safe to drop: the message is sent whole or not at all.
     pub async fn send(&self, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), MessageError> {
         if bytes.len() > MESSAGE_MAX {
