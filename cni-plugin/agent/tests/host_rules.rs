@@ -55,7 +55,6 @@ async fn only_what_begins_on_the_node_gets_the_probes_address() {
         assert_eq!(seen.to_string(), peer, "another pod, forwarded by the node");
         let (_, _, seen) = pair(&cell.node, &format!("{other}:8080"), &unenrolled);
         assert_ne!(seen, probe, "a pod that is not enrolled");
-        drop((app, unenrolled));
     }
     change_host(&cell.node, &owners.release(&uid)).await.expect("releases");
     let app = listen(&cell.enrolled, "0.0.0.0:8080");

@@ -63,7 +63,6 @@ async fn incoming_connections_reach_ztunnel_and_tunnels_are_untouched() {
         assert_eq!(original(&server), addr(&format!("{pod}:8080")));
         assert_eq!(peer, addr(&format!("{node}:1")).ip());
         pair(&cell.node, &format!("{pod}:15008"), &tunnels);
-        drop((plain, tunnels));
     }
 }
 
@@ -75,7 +74,6 @@ async fn ingress_mode_leaves_incoming_connections_alone() {
     for (pod, _, _, any) in VERSIONS {
         let app = listen(&cell.pod, &format!("{any}:8080"));
         pair(&cell.node, &format!("{pod}:8080"), &app);
-        drop(app);
     }
 }
 
@@ -87,7 +85,6 @@ async fn the_pod_calling_itself_is_left_alone() {
         let app = listen(&cell.pod, &format!("{any}:8080"));
         pair(&cell.pod, &format!("{pod}:8080"), &app);
         pair(&cell.pod, &format!("{loopback}:8080"), &app);
-        drop(app);
     }
 }
 
@@ -115,7 +112,6 @@ async fn what_ztunnel_sends_leaves_the_pod() {
         let (mut server, peer) = accept(&far);
         assert_eq!(peer.ip(), addr(&format!("{pod}:1")).ip());
         talk(&mut client, &mut server);
-        drop(far);
     }
 }
 
@@ -130,7 +126,6 @@ async fn ztunnel_calls_the_app_under_the_clients_address_and_gets_the_answers() 
         let (mut served, peer) = accept(&app);
         assert_eq!(peer.ip(), client.ip());
         talk(&mut ztunnel, &mut served);
-        drop(app);
     }
 }
 
@@ -157,7 +152,6 @@ async fn probes_reach_the_app_itself() {
         let (mut server, peer) = accept(&app);
         assert_eq!(peer.ip(), probe);
         talk(&mut client, &mut server);
-        drop(app);
     }
 }
 
@@ -244,7 +238,6 @@ async fn connections_survive_enrolment_and_its_end() {
         apply(&cell.pod, &standard()).await.expect("enrols once more");
         both();
         remove(&cell.pod).await.expect("removes once more");
-        drop((far, app));
     }
 }
 
