@@ -32,8 +32,8 @@ fmt: ## format all code
 	$(CARGO) fmt --all
 
 fuzz: ## fuzz every decoder for FUZZ_SECONDS each (needs a nightly toolchain and cargo-fuzz)
-	cd tests/fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
-		$(CARGO) +nightly fuzz run $$target corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
+		$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
 release: ## the binaries to ship (LTO; slow to build)

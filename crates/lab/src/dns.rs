@@ -4,7 +4,7 @@
 //! Absent on purpose: the world outside. A lab has none, so a name that is not the cluster's does not exist, and that is
 //! said at once instead of after a resolver's timeout.
 
-mod answer;
+pub mod answer;
 #[cfg(test)]
 mod tests;
 pub mod zone;

@@ -23,14 +23,14 @@ const UDP_MIN: u16 = 512;
 
 /// A query we may answer.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub struct Asked {
     message: Message,
     query: Query,
 }
 
 /// What to do with bytes that came in.
 #[derive(Debug)]
-pub(super) enum Parsed {
+pub enum Parsed {
     /// A query.
     Query(Box<Asked>),
     /// This is the answer already.
@@ -40,7 +40,7 @@ pub(super) enum Parsed {
 }
 
 /// Reads what a client sent.
-pub(super) fn parse(bytes: &[u8]) -> Parsed {
+pub fn parse(bytes: &[u8]) -> Parsed {
     let Ok(message) = Message::from_vec(bytes) else {
         // A header that can be read is answered, so that the client does not wait in vain.
         let Some(id) = bytes.get(..12).map(|header| u16::from_be_bytes([header[0], header[1]])) else {

@@ -5,7 +5,7 @@
 
 pub mod answer;
 pub mod forward;
-mod message;
+pub mod message;
 mod names;
 mod report;
 pub mod serve;
