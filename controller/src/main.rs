@@ -18,10 +18,10 @@ fn main() -> ExitCode {
     match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
-            #[allow(clippy::print_stderr, reason = "the log may be what failed")]
+            #[allow(clippy::print_stderr, reason = "the log has ended, or is what failed")]
             {
-                eprintln!("lateen-controller: {error:#}");
+                // Each of our errors says what lies beneath it.
+                eprintln!("lateen-controller: {error}");
             }
             ExitCode::FAILURE
         }

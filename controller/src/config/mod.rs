@@ -131,7 +131,9 @@ fn log_config(find: &dyn Fn(&str) -> Option<String>) -> Result<log::Config, Conf
             given,
         })?,
     };
-    Ok(log::Config { filter: find("RUST_LOG").unwrap_or(usual.filter), format })
+    // kube reports each failed request by itself; ours are reported where they are handled.
+    let usual_filter = format!("{},kube_client=off", usual.filter);
+    Ok(log::Config { filter: find("RUST_LOG").unwrap_or(usual_filter), format })
 }
 
 fn duration(
