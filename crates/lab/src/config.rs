@@ -16,6 +16,8 @@ pub struct LabConfig {
     pub name: String,
     /// How many nodes.
     pub nodes: u8,
+    /// Our own program on the host. (`/proc/self/exe` does not say it inside: its path is that of a detached mount.)
+    pub program: PathBuf,
     /// Where pid, kubeconfig, log and progress are kept.
     pub state_dir: PathBuf,
     /// The address of the API on the host's loopback.

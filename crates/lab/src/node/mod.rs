@@ -62,6 +62,8 @@ pub struct NodeConfig {
     pub number: u8,
     /// How it reaches the API.
     pub kubeconfig: PathBuf,
+    /// Our own program, as seen inside the lab.
+    pub program: PathBuf,
     /// What images stand for.
     pub images: Images,
     /// The mesh's plugin, chained behind the lab's; absent if there is no mesh or its agent installs its own.
@@ -118,9 +120,8 @@ async fn kubelet(config: NodeConfig, node: addresses::Node) -> anyhow::Result<()
 
 /// Places the plugins where runtimes look for them.
 fn install(config: &NodeConfig) -> anyhow::Result<()> {
-    let own = fs::read_link("/proc/self/exe").context("looking for our own program")?;
     let dir = Path::new(sandbox::CNI_PLUGINS);
-    symlink(own, dir.join(veth::NAME)).context("installing the lab's CNI plugin")?;
+    symlink(&config.program, dir.join(veth::NAME)).context("installing the lab's CNI plugin")?;
     let Some(plugin) = &config.mesh_plugin else { return Ok(()) };
     symlink(plugin, dir.join(plugin_name(plugin)?)).context("installing the mesh's CNI plugin")
 }

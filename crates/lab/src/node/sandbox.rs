@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use lateen_net::netns::{Netns, NetnsId};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -74,8 +74,8 @@ pub(super) async fn create(pod: &PodName, attempt: u32) -> anyhow::Result<Sandbo
             let undone = chain.del(&attachment, &Value::Null).await;
             unpin(&path)?;
             match undone {
-                Ok(()) => Err(error.into()),
-                Err(also) => Err(anyhow::Error::new(error).context(format!("and undoing it: {also}"))),
+                Ok(()) => bail!("{error}"),
+                Err(also) => bail!("{error}; and undoing it: {also}"),
             }
         }
     }

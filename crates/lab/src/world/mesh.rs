@@ -2,7 +2,11 @@
 //!
 //! In: the manifests of `deploy/lab`, the CRDs, what the user replaced. Out: applied objects; what is still missing.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::{
@@ -47,28 +51,30 @@ pub(crate) struct Programs {
 }
 
 /// The images every lab offers.
-pub(crate) fn offered() -> anyhow::Result<Images> {
-    let own = own()?.to_string_lossy().into_owned();
+pub(crate) fn offered(own: &Path) -> Images {
+    let own = hosted(own).to_string_lossy().into_owned();
     let image = |verb: &str| Image { entrypoint: vec![own.clone(), verb.to_owned()], carries: Vec::new() };
-    Ok(Images {
+    Images {
         known: BTreeMap::from([("echo".to_owned(), image(verbs::ECHO)), ("pause".to_owned(), image(verbs::PAUSE))]),
-    })
+    }
 }
 
-/// The mesh's images too: the programs beside ours, unless replaced.
-pub(crate) fn programs(parts: &Parts) -> anyhow::Result<Programs> {
-    let mut images = offered()?;
-    let plugin = program(parts.cni_plugin.as_ref(), "lateen-cni")?;
+/// The mesh's images too: the programs beside our `own`, unless replaced.
+pub(crate) fn programs(parts: &Parts, own: &Path) -> anyhow::Result<Programs> {
+    let mut images = offered(own);
+    let program =
+        |given: &Option<PathBuf>, name: &str| found(given.clone().unwrap_or_else(|| own.with_file_name(name)));
+    let plugin = program(&parts.cni_plugin, "lateen-cni")?;
     let name = plugin.file_name().context("the CNI plugin's name")?;
     let carries = vec![(PathBuf::from("/opt/cni/bin").join(name), plugin.clone())];
-    let agent = program(parts.cni_agent.as_ref(), "lateen-cni-agent")?;
+    let agent = program(&parts.cni_agent, "lateen-cni-agent")?;
     let mut add = |image: &str, program: PathBuf, carries: Vec<(PathBuf, PathBuf)>| {
         let entrypoint = vec![program.to_string_lossy().into_owned()];
         images.known.insert(image.to_owned(), Image { entrypoint, carries });
     };
-    add("ztunnel", program(parts.ztunnel.as_ref(), "ztunnel")?, Vec::new());
+    add("ztunnel", program(&parts.ztunnel, "ztunnel")?, Vec::new());
     if parts.xds.is_none() {
-        add("controller", program(parts.controller.as_ref(), "lateen-controller")?, Vec::new());
+        add("controller", program(&parts.controller, "lateen-controller")?, Vec::new());
     }
     add("cni-agent", agent, carries);
     // Another mesh's agent installs its own plugin; ours in the chain would ask it in vain.
@@ -76,22 +82,19 @@ pub(crate) fn programs(parts: &Parts) -> anyhow::Result<Programs> {
     Ok(Programs { images, plugin: (!foreign).then_some(plugin) })
 }
 
-/// Our own program, as seen inside the lab.
-pub(crate) fn own() -> anyhow::Result<PathBuf> {
-    std::fs::read_link("/proc/self/exe").context("looking for our own program")
+/// Where a path of the host is inside the lab.
+pub(crate) fn hosted(path: &Path) -> PathBuf {
+    Path::new(HOST).join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// A program inside the lab: the one given (a path of the host), else the one beside ours.
-fn program(given: Option<&PathBuf>, name: &str) -> anyhow::Result<PathBuf> {
-    let path = match given {
-        Some(path) => PathBuf::from(HOST).join(path.strip_prefix("/").unwrap_or(path)),
-        None => own()?.with_file_name(name),
-    };
-    if !path.is_file() {
-        let shown = path.strip_prefix(HOST).unwrap_or(&path).display();
-        bail!("there is no program /{shown}: build all with `cargo build --workspace`, or name another (see --help)");
+/// A program of the host, as seen inside the lab.
+fn found(path: PathBuf) -> anyhow::Result<PathBuf> {
+    let inside = hosted(&path);
+    if !inside.is_file() {
+        let shown = path.display();
+        bail!("there is no program {shown}: build all with `cargo build --workspace`, or name another (see --help)");
     }
-    Ok(path)
+    Ok(inside)
 }
 
 /// Applies CRDs and manifests.

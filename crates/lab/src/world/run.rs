@@ -65,8 +65,8 @@ pub(crate) fn run(config: &Path) -> anyhow::Result<ExitCode> {
 async fn cluster(lab: &LabConfig, state: &StateDir) -> anyhow::Result<()> {
     let mut end = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let programs = match &lab.mesh {
-        Mesh::None => Programs { images: mesh::offered()?, plugin: None },
-        Mesh::With(parts) => mesh::programs(parts)?,
+        Mesh::None => Programs { images: mesh::offered(&lab.program), plugin: None },
+        Mesh::With(parts) => mesh::programs(parts, &lab.program)?,
     };
     let tasks = Tasks::new();
     let netns = fabric::build(lab.nodes, &tasks).await.context("making the fabric")?;
@@ -83,7 +83,7 @@ async fn cluster(lab: &LabConfig, state: &StateDir) -> anyhow::Result<()> {
     dns::serve(&client, dns_sockets().await?, CLUSTER_DOMAIN.to_owned(), &tasks);
     let mut nodes = FuturesUnordered::new();
     for (netns, number) in netns.iter().zip(1..) {
-        let mut child = start_node(netns, number, &inside, &programs)?;
+        let mut child = start_node(netns, config(number, lab, &inside, &programs))?;
         nodes.push(async move { (number, child.wait().await) });
     }
     let work = async {
@@ -130,13 +130,18 @@ async fn dns_sockets() -> anyhow::Result<dns::Sockets> {
     Ok(sockets)
 }
 
-fn start_node(netns: &Netns, number: u8, kubeconfig: &Path, programs: &Programs) -> anyhow::Result<Child> {
-    let config = NodeConfig {
+fn config(number: u8, lab: &LabConfig, kubeconfig: &Path, programs: &Programs) -> NodeConfig {
+    NodeConfig {
         number,
         kubeconfig: kubeconfig.to_owned(),
+        program: mesh::hosted(&lab.program),
         images: programs.images.clone(),
         mesh_plugin: programs.plugin.clone(),
-    };
+    }
+}
+
+fn start_node(netns: &Netns, config: NodeConfig) -> anyhow::Result<Child> {
+    let number = config.number;
     let file = PathBuf::from(SHARED).join(format!("node-{number}.json"));
     let text = serde_json::to_vec_pretty(&config).context("writing the node's configuration")?;
     std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;

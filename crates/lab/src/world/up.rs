@@ -129,6 +129,7 @@ fn launch(start: &Start, state: StateDir) -> anyhow::Result<Running> {
     let config = LabConfig {
         name: start.name.clone(),
         nodes: start.nodes,
+        program: std::env::current_exe().context("looking for our own program")?,
         state_dir: state.path().to_owned(),
         api: socket.local_addr().context("the API's own address")?,
         mesh: start.mesh.clone(),
