@@ -2,10 +2,17 @@
 //!
 //! In: a file name, or a lab and perhaps a node. Out: parsed dumps, each with the name of the ztunnel it is of.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, bail};
+use lateen_lab::world::{
+    enter::{Noted, ask, noted},
+    state::StateDir,
+};
 use serde_json::Value;
+
+/// Where ztunnel's admin server listens, on its pod's loopback.
+const ADMIN_PORT: u16 = 15000;
 
 /// One ztunnel's configuration.
 #[derive(Debug)]
@@ -24,38 +31,22 @@ pub(crate) fn read(lab: &str, node: Option<&str>, file: Option<&Path>) -> anyhow
         let value = serde_json::from_slice(&text).with_context(|| format!("{name} is not a ztunnel's /config_dump"))?;
         return Ok(vec![Dump { of: name, value }]);
     }
-    let pods = ztunnels(lab, node)?;
-    if pods.is_empty() {
+    let state = StateDir::named(lab)?;
+    if !state.alive()? {
+        bail!("the lab {lab:?} does not run; start it with `lateen lab up`, or give a dump with --file");
+    }
+    let on_node = |each: &Noted| node.is_none_or(|node| each.node == node);
+    let is_ztunnel = |each: &Noted| each.namespace == "istio-system" && each.pod.starts_with("ztunnel");
+    let ztunnels: Vec<Noted> = noted(&state)?.into_iter().filter(|each| is_ztunnel(each) && on_node(each)).collect();
+    if ztunnels.is_empty() {
         bail!("the lab has no running ztunnel{}", node.map(|node| format!(" on node {node}")).unwrap_or_default());
     }
-    pods.into_iter().map(|pod| ask(lab, pod)).collect()
+    ztunnels.iter().map(|ztunnel| from(&state, ztunnel)).collect()
 }
 
-/// The names of the ztunnel pods.
-fn ztunnels(lab: &str, node: Option<&str>) -> anyhow::Result<Vec<String>> {
-    let mut arguments = vec!["lab", "kubectl", "--name", lab, "--", "get", "pods", "-n", "istio-system"];
-    arguments.extend(["-l", "app=ztunnel", "-o", "json"]);
-    let pods: Value = serde_json::from_slice(&ours(&arguments)?).context("the list of ztunnel pods")?;
-    let items = pods["items"].as_array().cloned().unwrap_or_default();
-    let on_node = |pod: &&Value| node.is_none_or(|node| pod["spec"]["nodeName"] == node);
-    let name = |pod: &Value| pod["metadata"]["name"].as_str().map(str::to_owned);
-    Ok(items.iter().filter(on_node).filter_map(name).collect())
-}
-
-fn ask(lab: &str, pod: String) -> anyhow::Result<Dump> {
-    let url = "http://127.0.0.1:15000/config_dump";
-    let exec = ["lab", "exec", "--name", lab, "-n", "istio-system", &pod, "--", "curl", "-sS", "-m", "10", url];
-    let text = ours(&exec).with_context(|| format!("asking ztunnel {pod}"))?;
-    let value = serde_json::from_slice(&text).with_context(|| format!("the answer of ztunnel {pod}"))?;
-    Ok(Dump { of: pod, value })
-}
-
-/// Runs another verb of this program and returns what it printed.
-fn ours(arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
-    let this = std::env::current_exe().context("finding our own program")?;
-    let output = Command::new(this).args(arguments).output().context("starting ourselves")?;
-    if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr).trim_end());
-    }
-    Ok(output.stdout)
+fn from(state: &StateDir, ztunnel: &Noted) -> anyhow::Result<Dump> {
+    let of = format!("{} on {}", ztunnel.pod, ztunnel.node);
+    let text = ask(state, ztunnel, ADMIN_PORT, "/config_dump").with_context(|| format!("asking {of}"))?;
+    let value = serde_json::from_slice(&text).with_context(|| format!("the answer of {of}"))?;
+    Ok(Dump { of, value })
 }

@@ -14,6 +14,7 @@ pub(crate) const RUN: &str = "__lab-run";
 pub(crate) const NODE: &str = "__lab-node";
 pub(crate) const CONTAINER: &str = "__lab-container";
 pub(crate) const ENTER: &str = "__lab-enter";
+pub(crate) const ASK: &str = "__lab-ask";
 pub(crate) const FETCH: &str = "__lab-fetch";
 /// Programs the lab offers as images.
 pub(crate) const ECHO: &str = "__lab-echo";
@@ -35,6 +36,7 @@ pub fn dispatch() -> Option<ExitCode> {
         (NODE, [config]) => node::run(Path::new(config)),
         (CONTAINER, [launch]) => node::launch::run(Path::new(launch)),
         (ENTER, [pid, command @ ..]) => world::enter::become_command(pid, command),
+        (ASK, [state, place @ .., port, path]) => world::enter::print_fetched(Path::new(state), place, port, path),
         (FETCH, [pid, port, path]) => world::enter::print_answer(pid, port, path),
         (ECHO, rest) => echo::run(rest),
         (PAUSE, []) => echo::pause(),

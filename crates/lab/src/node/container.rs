@@ -171,7 +171,8 @@ async fn start(run: &Running, container: &Container, restarts: u32) -> anyhow::R
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = Command::from(command).spawn().context("starting the launcher")?;
     let pid = child.id().context("the launcher ended at once")?;
-    probe::note(&run.noted(&container.name), pid).context("noting the container's process")?;
+    probe::note(&run.noted(&container.name), pid, &run.kubelet.node.name())
+        .context("noting the container's process")?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     run.kubelet.tasks.spawn("container log", async move { log.copy(out, err).await });
     Ok((child, pid))

@@ -217,10 +217,10 @@ fn threshold(asked: Option<i32>, default: i32) -> i32 {
     asked.unwrap_or(default).max(1)
 }
 
-/// Where the node notes which process is a container's, for `lateen lab exec`.
-pub(super) fn note(container: &Path, pid: u32) -> std::io::Result<()> {
+/// Notes which process on which node is a container's, for `world::enter`.
+pub(super) fn note(container: &Path, pid: u32, node: &str) -> std::io::Result<()> {
     if let Some(dir) = container.parent() {
         std::fs::create_dir_all(dir)?;
     }
-    std::fs::write(container, pid.to_string())
+    std::fs::write(container, format!("{pid} {node}"))
 }

@@ -46,14 +46,81 @@ pub fn exec(state: &StateDir, place: &Place, command: &[String]) -> anyhow::Resu
     Ok(ExitCode::from(end.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(255)))
 }
 
-/// What a server on the loopback of a container's network answers to GET `path`.
-pub fn fetch(state: &StateDir, place: &Place, port: u16, path: &str) -> anyhow::Result<Vec<u8>> {
-    let mut child = inside(state, place, verbs::FETCH)?;
-    let output = child.arg(port.to_string()).arg(path).stdin(Stdio::null()).output().context("asking in the lab")?;
+/// A container that was started in a lab.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// Its pod's namespace.
+    pub namespace: String,
+    /// Its pod.
+    pub pod: String,
+    /// Its name.
+    pub container: String,
+    /// Its node.
+    pub node: String,
+    /// Its process, as the lab sees it.
+    pid: i32,
+}
+
+/// The containers started in a lab, sorted.
+pub fn noted(state: &StateDir) -> anyhow::Result<Vec<Noted>> {
+    let mut all = Vec::new();
+    for (namespace, dir) in entries(&state.containers())? {
+        for (pod, dir) in entries(&dir)? {
+            for (container, file) in entries(&dir)? {
+                let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+                let Some((pid, node)) = text.split_once(' ') else { continue };
+                let Ok(pid) = pid.parse() else { continue };
+                all.push(Noted {
+                    namespace: namespace.clone(),
+                    pod: pod.clone(),
+                    container,
+                    node: node.trim().to_owned(),
+                    pid,
+                });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Names and paths in a directory, sorted; none if it is absent.
+fn entries(dir: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let listed = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.with_context(|| format!("listing {}", dir.display()))?,
+    };
+    let mut all: Vec<_> = listed
+        .filter_map(|entry| entry.ok().map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())))
+        .collect();
+    all.sort();
+    Ok(all)
+}
+
+/// What a server on the loopback of a container's network answers to GET `path`. Needs a process of its own, because
+/// the one that goes into the lab cannot come back.
+pub fn ask(state: &StateDir, container: &Noted, port: u16, path: &str) -> anyhow::Result<Vec<u8>> {
+    let output = Command::new("/proc/self/exe")
+        .arg(verbs::ASK)
+        .arg(state.path())
+        .args([&container.namespace, &container.pod, &container.container])
+        .arg(port.to_string())
+        .arg(path)
+        .stdin(Stdio::null())
+        .output()
+        .context("asking in the lab")?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(output.stdout)
+}
+
+/// The process that goes into the lab for [`ask`].
+pub(crate) fn print_fetched(state: &Path, place: &[String], port: &str, path: &str) -> anyhow::Result<ExitCode> {
+    let [namespace, pod, container] = place else { bail!("a container has a namespace, a pod and a name") };
+    let place = Place { namespace: namespace.clone(), pod: pod.clone(), container: Some(container.clone()) };
+    let mut child = inside(&StateDir::at(state), &place, verbs::FETCH)?;
+    let end = child.arg(port).arg(path).status().context("asking in the lab")?;
+    Ok(if end.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A command that will run our binary with `verb` and the container's process id inside the lab.
@@ -89,19 +156,12 @@ fn inside(state: &StateDir, place: &Place, verb: &str) -> anyhow::Result<Command
 
 /// The container's process id as the lab sees it.
 fn container(state: &StateDir, place: &Place) -> anyhow::Result<i32> {
-    let dir = state.containers().join(&place.namespace).join(&place.pod);
-    let missing = || format!("no running container of pod {}/{}", place.namespace, place.pod);
-    let file = match &place.container {
-        Some(name) => dir.join(name),
-        None => {
-            let listed = fs::read_dir(&dir).with_context(missing)?;
-            let mut files: Vec<_> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
-            files.sort();
-            files.into_iter().next().with_context(missing)?
-        }
+    let wanted = |noted: &Noted| {
+        let named = place.container.as_ref().is_none_or(|name| *name == noted.container);
+        noted.namespace == place.namespace && noted.pod == place.pod && named
     };
-    let text = fs::read_to_string(&file).with_context(missing)?;
-    text.trim().parse().with_context(|| format!("{} holds no process id", file.display()))
+    let found = noted(state)?.into_iter().find(wanted);
+    Ok(found.with_context(|| format!("no running container of pod {}/{}", place.namespace, place.pod))?.pid)
 }
 
 /// Inside the lab: becomes `command` in the namespaces of process `pid`, with that process's environment.
