@@ -2,62 +2,17 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use lateen_identity::channel::{ChannelConfig, Roots, Token};
+use lateen_types::name::ClusterId;
 use lateen_wire::core::Node;
 
 use super::{ConfigError, Vars, proxy_config::ProxyConfig};
 
-/// What certificate roots a server is checked against.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RootCa {
-    /// A PEM file, read again when it changes.
-    File(PathBuf),
-    /// PEM text.
-    Pem(String),
-    /// The system's roots.
-    System,
-}
-
-/// The token sent with each request.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Token {
-    /// A file, read again for each request.
-    File(PathBuf),
-    /// The token itself.
-    Literal(String),
-    /// None: no authorization header is sent.
-    None,
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Literal(_) => f.write_str("Literal(…)"),
-            Self::None => f.write_str("None"),
-        }
-    }
-}
-
-/// A gRPC server and how to reach it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// A URI with scheme.
-    pub address: String,
-    /// Roots of its certificate.
-    pub root: RootCa,
-    /// A further name its certificate may carry.
-    pub alt_hostname: Option<String>,
-    /// Further request headers, names in lower case.
-    pub headers: Vec<(String, String)>,
-    /// Our token.
-    pub token: Token,
-}
-
 /// Where workloads, services and policies come from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Control {
     /// The control plane; `None` if it was switched off with an empty address.
-    pub server: Option<Endpoint>,
+    pub server: Option<ChannelConfig>,
     /// Who we are.
     pub node: Node,
     /// Addresses are asked for one by one.
@@ -76,10 +31,10 @@ pub enum LocalSource {
 }
 
 /// Where certificates come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Ca {
     /// The authority.
-    pub server: Endpoint,
+    pub server: ChannelConfig,
     /// The validity asked for.
     pub secret_ttl: Duration,
     /// Revoked certificates; empty means none are checked.
@@ -91,7 +46,11 @@ const DEFAULT_TOKEN: &str = "./var/run/secrets/tokens/istio-token";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Control {
-    pub(super) fn read(vars: &Vars, proxy_config: &ProxyConfig, node: Node) -> Result<Self, ConfigError> {
+    pub(super) fn read(
+        vars: &Vars,
+        proxy_config: &ProxyConfig,
+        (node, cluster): (Node, &ClusterId),
+    ) -> Result<Self, ConfigError> {
         // Set and empty is how the control plane is switched off.
         let address = match vars.raw("XDS_ADDRESS") {
             Some(given) => given.to_owned(),
@@ -99,7 +58,7 @@ impl Control {
         };
         let server = match address.trim() {
             "" => None,
-            address => Some(endpoint(vars, address, "XDS")?),
+            address => Some(channel(vars, (address, "XDS"), cluster)?),
         };
         let local = match (vars.text("LOCAL_XDS_PATH"), vars.text("LOCAL_XDS")) {
             (Some(_), Some(_)) => {
@@ -116,7 +75,7 @@ impl Control {
 }
 
 impl Ca {
-    pub(super) fn read(vars: &Vars) -> Result<Self, ConfigError> {
+    pub(super) fn read(vars: &Vars, cluster: &ClusterId) -> Result<Self, ConfigError> {
         if vars.flag_or("FAKE_CA", false)? {
             return Err(ConfigError::Variable {
                 name: "FAKE_CA".to_owned(),
@@ -132,7 +91,7 @@ impl Ca {
             });
         }
         Ok(Self {
-            server: endpoint(vars, address.trim(), "CA")?,
+            server: channel(vars, (address.trim(), "CA"), cluster)?,
             secret_ttl: vars.duration_or("SECRET_TTL", DAY)?,
             crl_path: vars.text("CRL_PATH").map(PathBuf::from),
         })
@@ -147,24 +106,27 @@ fn default_address(vars: &Vars) -> String {
 }
 
 /// `kind` is `XDS` or `CA`, as in the variables' names.
-fn endpoint(vars: &Vars, address: &str, kind: &str) -> Result<Endpoint, ConfigError> {
+fn channel(vars: &Vars, (address, kind): (&str, &str), cluster: &ClusterId) -> Result<ChannelConfig, ConfigError> {
     let address = if address.contains("://") { address.to_owned() } else { format!("https://{address}") };
-    let uri = address.parse::<http::Uri>();
-    if !uri.as_ref().is_ok_and(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https"))) {
+    let is_server = address.parse::<http::Uri>().is_ok_and(|uri| {
+        uri.host().is_some_and(|host| !host.is_empty()) && matches!(uri.scheme_str(), Some("http" | "https"))
+    });
+    if !is_server && !address.starts_with("unix:///") {
         return Err(ConfigError::Variable {
             name: format!("{kind}_ADDRESS"),
             given: address,
-            reason: "it must be <host>:<port> or https://<host>:<port>".to_owned(),
+            reason: "it must be <host>:<port>, https://<host>:<port> or unix:///<path>".to_owned(),
         });
     }
     let headers = format!("{kind}_HEADER_");
     let headers = vars.with_prefix(&headers).map(|(name, value)| header(kind, name, value));
-    Ok(Endpoint {
+    Ok(ChannelConfig {
         address,
-        root: root(vars, &format!("{kind}_ROOT_CA")),
-        alt_hostname: vars.text(&format!("ALT_{kind}_HOSTNAME")),
-        headers: headers.collect::<Result<_, _>>()?,
+        roots: roots(vars, &format!("{kind}_ROOT_CA"))?,
+        alternative_host: vars.text(&format!("ALT_{kind}_HOSTNAME")),
         token: token(vars),
+        cluster: cluster.clone(),
+        headers: headers.collect::<Result<_, _>>()?,
     })
 }
 
@@ -180,19 +142,31 @@ fn header(kind: &str, name: &str, value: &str) -> Result<(String, String), Confi
     Ok((name.to_ascii_lowercase(), value.to_owned()))
 }
 
-fn root(vars: &Vars, name: &str) -> RootCa {
-    match vars.text(name) {
-        None => RootCa::File(DEFAULT_ROOT.into()),
-        Some(given) if given.eq_ignore_ascii_case("SYSTEM") => RootCa::System,
-        Some(given) if given.contains("-----BEGIN") => RootCa::Pem(given),
-        Some(given) => RootCa::File(given.into()),
-    }
+/// Where distributions keep the system's roots as one PEM file.
+const SYSTEM_ROOTS: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+fn roots(vars: &Vars, name: &str) -> Result<Roots, ConfigError> {
+    Ok(match vars.text(name) {
+        None => Roots::File(DEFAULT_ROOT.into()),
+        Some(given) if given.eq_ignore_ascii_case("SYSTEM") => {
+            let found = SYSTEM_ROOTS.iter().find(|path| std::path::Path::new(path).exists());
+            let missing = || ConfigError::Variable {
+                name: name.to_owned(),
+                given: given.clone(),
+                reason: format!("none of {} exists; name a PEM file", SYSTEM_ROOTS.join(", ")),
+            };
+            Roots::File(found.ok_or_else(missing)?.into())
+        }
+        Some(given) if given.contains("-----BEGIN") => Roots::Pem(given),
+        Some(given) => Roots::File(given.into()),
+    })
 }
 
 fn token(vars: &Vars) -> Token {
     match vars.text("AUTH_TOKEN") {
         Some(given) if std::path::Path::new(&given).exists() => Token::File(given.into()),
-        Some(given) => Token::Literal(given),
+        Some(given) => Token::Inline(given),
         None if std::path::Path::new(DEFAULT_TOKEN).exists() => Token::File(DEFAULT_TOKEN.into()),
         None => Token::None,
     }

@@ -21,7 +21,7 @@ use lateen_types::{
     name::{ClusterId, NetworkId, NodeName},
 };
 
-pub use control::{Ca, Control, Endpoint, LocalSource, RootCa, Token};
+pub use control::{Ca, Control, LocalSource};
 pub use error::ConfigError;
 pub use proxy::{Admin, AdminAddr, Dns, Hbone, InPod, Proxy, ProxyMode, Sockets, SourcePolicy, WorkloadInfo};
 pub use vars::Vars;
@@ -44,7 +44,7 @@ pub struct Place {
 }
 
 /// Everything.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// Where we are.
     pub place: Place,
@@ -91,7 +91,7 @@ impl Config {
         let place = place(vars, &metadata)?;
         let proxy = Proxy::read(vars)?;
         let dns = Dns::read(vars, &metadata)?;
-        let control = Control::read(vars, &proxy_config, node::node(vars, &metadata))?;
+        let control = Control::read(vars, &proxy_config, (node::node(vars, &metadata), &place.cluster))?;
         if control.on_demand && dns.enabled {
             return Err(ConfigError::Conflict {
                 variables: "XDS_ON_DEMAND and ISTIO_META_DNS_CAPTURE",
@@ -106,11 +106,11 @@ impl Config {
             });
         }
         Ok(Self {
+            ca: Ca::read(vars, &place.cluster)?,
             place,
             proxy,
             dns,
             control,
-            ca: Ca::read(vars)?,
             admin: Admin::read(&proxy_config),
             log: read_log(vars)?,
             worker_threads: proxy::worker_threads(vars, proxy_config.concurrency, cores)?,

@@ -1,6 +1,7 @@
 //! What variables mean, and what the process says when it refuses them.
 use std::time::Duration;
 
+use lateen_identity::channel::{Roots, Token};
 use prost_types::value::Kind;
 
 use super::*;
@@ -41,7 +42,7 @@ fn addresses_get_a_scheme_and_an_empty_one_switches_off() {
     assert_eq!(in_cluster.ca.server.address, "https://istiod.istio-system.svc:15012");
     let set = config(&[
         ("XDS_ADDRESS", "example.org:15010"),
-        ("XDS_ROOT_CA", "SYSTEM"),
+        ("XDS_ROOT_CA", "/roots.pem"),
         ("CA_ADDRESS", "http://ca:80"),
         ("CA_ROOT_CA", "-----BEGIN CERTIFICATE-----"),
         ("XDS_HEADER_Foo", "bar"),
@@ -49,13 +50,17 @@ fn addresses_get_a_scheme_and_an_empty_one_switches_off() {
         ("ALT_XDS_HOSTNAME", "istiod.other.svc"),
     ]);
     let server = set.control.server.expect("on");
-    assert_eq!((server.address.as_str(), server.root), ("https://example.org:15010", RootCa::System));
+    assert_eq!(
+        (server.address.as_str(), server.roots),
+        ("https://example.org:15010", Roots::File("/roots.pem".into()))
+    );
     assert_eq!(server.headers, [("foo".to_owned(), "bar".to_owned())]);
-    assert_eq!(server.token, Token::Literal("tok123".to_owned()));
+    assert_eq!(server.token, Token::Inline("tok123".to_owned()));
     assert!(!format!("{:?}", server.token).contains("tok123"), "a token is not printed");
-    assert_eq!(server.alt_hostname.as_deref(), Some("istiod.other.svc"));
+    assert_eq!(server.alternative_host.as_deref(), Some("istiod.other.svc"));
     assert!(set.ca.server.headers.is_empty());
-    assert_eq!(set.ca.server.root, RootCa::Pem("-----BEGIN CERTIFICATE-----".to_owned()));
+    assert_eq!(set.ca.server.roots, Roots::Pem("-----BEGIN CERTIFICATE-----".to_owned()));
+    assert_eq!(config(&[("CA_ADDRESS", "unix:///run/ca.sock")]).ca.server.address, "unix:///run/ca.sock");
     assert!(config(&[("XDS_ADDRESS", "")]).control.server.is_none());
     assert!(refusal(&[("CA_ADDRESS", "")]).contains("CA_ADDRESS"));
 }
