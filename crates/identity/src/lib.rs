@@ -6,6 +6,7 @@
 pub mod ca_client;
 pub mod cert;
 pub mod channel;
+pub mod facts;
 pub mod handshake;
 pub mod keeper;
 pub mod verify;
