@@ -160,7 +160,7 @@ fn picture(config: &Config, owners: &Owners) -> anyhow::Result<(WorldStore, Dema
         synced,
         drain: owners.process.clone(),
     };
-    let to = settings::channel(config, server);
+    let to = server.clone();
     channel::channel(&to).context("XDS_ADDRESS")?;
     // A fresh channel for each attempt, so that new roots are read.
     let connect = move || std::future::ready(channel::channel(&to));
@@ -170,7 +170,7 @@ fn picture(config: &Config, owners: &Owners) -> anyhow::Result<(WorldStore, Dema
 }
 
 fn shared(config: &Config, owners: &Owners, world: WorldStore, demands: Demands) -> anyhow::Result<Shared> {
-    let ca = channel::channel(&settings::channel(config, &config.ca.server)).context("CA_ADDRESS")?;
+    let ca = channel::channel(&config.ca.server).context("CA_ADDRESS")?;
     let asking = match config.proxy.mode {
         ProxyMode::Shared => Asking::ForOthers,
         ProxyMode::Dedicated(_) => Asking::ForOurselves,

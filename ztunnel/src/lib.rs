@@ -4,6 +4,7 @@
 //! (from the CA). Out: connections, one access record and metrics for each. Absent on purpose: HTTP (see the waypoint).
 
 pub mod accept;
+pub mod admin;
 pub mod app;
 pub mod catalogue;
 pub mod config;

@@ -10,15 +10,18 @@ use std::{
 use anyhow::Context as _;
 use lateen_net::listen::{self, ListenOptions};
 use lateen_rt::{drain::Drain, ready::Readiness, tasks::Tasks};
+use lateen_state::world::WorldStore;
 use lateen_telemetry::{
-    admin::{self, Answer, Limits, Request, Router},
+    admin::{self as http, Answer, Limits, Request, Router},
     log::Log,
     metrics::{self, Registry},
 };
 use tokio::sync::Notify;
 
 use crate::{
-    config::{AdminAddr, Config},
+    admin::{Sources, connections::PodView},
+    config::{AdminAddr, Config, ProxyMode},
+    local,
     pod::{Pods, Shared},
 };
 
@@ -39,7 +42,7 @@ pub struct Shown<'a> {
 
 /// Serves readiness. To be called on the runtime that is to answer.
 pub fn readiness(config: &Config, readiness: Readiness, owner: (&Tasks, &Drain)) -> anyhow::Result<()> {
-    let router = Router::new().route("/healthz/ready", move |request| admin::ready(&readiness, &request));
+    let router = Router::new().route("/healthz/ready", move |request| http::ready(&readiness, &request));
     serve(everywhere(config, config.admin.ready_port), router, owner).context("the readiness port")
 }
 
@@ -47,17 +50,7 @@ pub fn readiness(config: &Config, readiness: Readiness, owner: (&Tasks, &Drain))
 pub fn metrics_and_admin(config: &Config, shown: &Shown<'_>, owner: (&Tasks, &Drain)) -> anyhow::Result<()> {
     let stats = Router::new().route("/metrics", scrape(shown)).route("/stats/prometheus", scrape(shown));
     serve(everywhere(config, config.admin.stats_port), stats, owner).context("the metrics port")?;
-    let (level, stop) = (shown.log.level(), shown.stop.clone());
-    let router = Router::new().route("/logging", move |request| admin::logging(&level, &request)).route(
-        "/quitquitquit",
-        move |request| match request.method.as_str() {
-            "POST" => {
-                stop.notify_one();
-                Answer::text(200, "shutdown now\n")
-            }
-            _ => Answer::wrong_method("POST ends this process\n"),
-        },
-    );
+    let router = sources(config, shown)?.admin_router();
     match config.admin.admin {
         AdminAddr::Socket(addr) => serve(addr, router, owner).context("the admin port"),
         AdminAddr::Localhost(port) => {
@@ -69,6 +62,25 @@ pub fn metrics_and_admin(config: &Config, shown: &Shown<'_>, owner: (&Tasks, &Dr
             Ok(())
         }
     }
+}
+
+/// What the dump shows.
+fn sources(config: &Config, shown: &Shown<'_>) -> anyhow::Result<Sources> {
+    let local = WorldStore::new(None);
+    if let Some(source) = &config.control.local {
+        local.apply(local::load(source)?);
+    }
+    let (pods, stop) = (shown.pods.clone(), shown.stop.clone());
+    let views = move || pods.states().iter().map(PodView::of).collect();
+    Ok(Sources {
+        config: Arc::new(config.clone()),
+        store: shown.shared.world.clone(),
+        local,
+        keeper: Some(shown.shared.keeper.clone()),
+        pods: (config.proxy.mode == ProxyMode::Shared).then(|| Arc::new(views) as Arc<_>),
+        level: shown.log.level(),
+        shutdown: Arc::new(move || stop.notify_one()),
+    })
 }
 
 fn scrape(shown: &Shown<'_>) -> impl Fn(Request) -> Answer + Send + Sync + use<> {
@@ -89,6 +101,6 @@ fn serve(addr: SocketAddr, router: Router, (tasks, drain): (&Tasks, &Drain)) -> 
     // During an upgrade the old process still answers here.
     let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
     let listener = listen::tcp(addr, &options)?.socket;
-    tasks.spawn("operators-http", admin::serve(listener, router, Limits::default(), (tasks.clone(), drain.clone())));
+    tasks.spawn("operators-http", http::serve(listener, router, Limits::default(), (tasks.clone(), drain.clone())));
     Ok(())
 }

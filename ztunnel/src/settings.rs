@@ -1,22 +1,18 @@
 //! From the configuration to what each room is told (pure).
 //!
-//! In: [`Config`]. Out: the settings of the data path, of DNS and of the channels. Absent on purpose: the environment.
+//! In: [`Config`]. Out: the settings of the data path and of DNS. Absent on purpose: the environment.
 
 use std::net::SocketAddr;
 
 use lateen_hbone::pool::PoolLimits;
-use lateen_identity::channel::{self, ChannelConfig, Roots};
 use lateen_net::{listen::Transparent, options::Keepalive};
 use lateen_state::workload::PodKey;
 
 use crate::{
-    config::{self, Config, Endpoint, RootCa, SourcePolicy, Token, WorkloadInfo},
+    config::{self, Config, SourcePolicy, WorkloadInfo},
     dns::{answer::Rules, forward::nameservers},
     pod::{Names, Settings},
 };
-
-/// Where distributions keep the roots of the public web.
-const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The data path's.
 pub fn data_path(config: &Config) -> Settings {
@@ -72,26 +68,6 @@ pub fn names(config: &Config, resolv_conf: &str) -> Option<Names> {
         },
         servers,
     })
-}
-
-/// A gRPC channel's.
-pub fn channel(config: &Config, endpoint: &Endpoint) -> ChannelConfig {
-    ChannelConfig {
-        address: endpoint.address.clone(),
-        roots: match &endpoint.root {
-            RootCa::File(path) => Roots::File(path.clone()),
-            RootCa::Pem(text) => Roots::Pem(text.clone()),
-            RootCa::System => Roots::File(SYSTEM_ROOTS.into()),
-        },
-        alternative_host: endpoint.alt_hostname.clone(),
-        token: match &endpoint.token {
-            Token::None => channel::Token::None,
-            Token::File(path) => channel::Token::File(path.clone()),
-            Token::Literal(text) => channel::Token::Inline(text.clone()),
-        },
-        cluster: config.place.cluster.clone(),
-        headers: endpoint.headers.clone(),
-    }
 }
 
 /// A pod as the ledger names it.
