@@ -15,7 +15,8 @@ use crate::{
     resource::{Origin, Resource, Version},
 };
 
-const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The answer's type. Clients ask for `v2@v1.0`, but no MIME parser takes the `@` back.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// The part of a gnostic v2 document that must be there.
 #[derive(Clone, PartialEq, prost::Message)]

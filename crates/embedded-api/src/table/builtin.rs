@@ -99,59 +99,19 @@ fn headings(group: &str, plural: &str) -> &'static [&'static str] {
 
 /// The cells of one object, in the order of its headings.
 pub fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
+    let place = (resource.group.as_str(), resource.plural.as_str());
     let age = || Value::from(age::since(object::text(object, "/metadata/creationTimestamp"), now));
     let text = |pointer: &str| Value::from(object::text(object, pointer));
-    let number = |pointer: &str| Value::from(object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0));
-    let of = |wanted: &str, ready: &str| json!(format!("{}/{}", number(ready), number(wanted)));
     let size = |field: &str| object.get(field).and_then(Value::as_object).map_or(0, serde_json::Map::len);
     let mut cells = vec![json!(object::name(object))];
-    match (resource.group.as_str(), resource.plural.as_str()) {
+    match place {
         ("", "pods") => return pod::cells(object, now),
         (_, "events") => return event(object, now),
-        ("apps", "deployments") => cells.extend([
-            of("/spec/replicas", "/status/readyReplicas"),
-            number("/status/updatedReplicas"),
-            number("/status/availableReplicas"),
-            age(),
-        ]),
-        ("apps", "replicasets") => {
-            cells.extend([
-                number("/spec/replicas"),
-                number("/status/replicas"),
-                number("/status/readyReplicas"),
-                age(),
-            ]);
-        }
-        ("apps", "daemonsets") => {
-            let counts = [
-                "desiredNumberScheduled",
-                "currentNumberScheduled",
-                "numberReady",
-                "updatedNumberScheduled",
-                "numberAvailable",
-            ];
-            cells.extend(counts.map(|count| number(&format!("/status/{count}"))));
-            cells.extend([labels_text(object.pointer("/spec/template/spec/nodeSelector")), age()]);
-        }
-        ("apps", "statefulsets") => cells.extend([of("/spec/replicas", "/status/readyReplicas"), age()]),
-        ("batch", "jobs") => cells.extend([
-            job_status(object),
-            of("/spec/completions", "/status/succeeded"),
-            job_duration(object, now),
-            age(),
-        ]),
-        ("batch", "cronjobs") => cells.extend([
-            text("/spec/schedule"),
-            or_none(object::text(object, "/spec/timeZone")),
-            json!(if object.pointer("/spec/suspend") == Some(&json!(true)) { "True" } else { "False" }),
-            json!(object::list(object, "/status/active").len()),
-            or_none(object::text(object, "/status/lastScheduleTime")),
-            age(),
-        ]),
+        ("apps" | "batch", _) => cells.extend(workload(&resource.plural, object, age(), now)),
         ("", "services") => cells.extend(service(object, age())),
         ("", "endpoints") => cells.extend([endpoints(object), age()]),
         ("discovery.k8s.io", "endpointslices") => {
-            cells.extend([text("/addressType"), slice_ports(object), slice_addresses(object), age()])
+            cells.extend([text("/addressType"), slice_ports(object), slice_addresses(object), age()]);
         }
         ("", "nodes") => cells.extend(node(object, age())),
         ("", "namespaces") => cells.extend([text("/status/phase"), age()]),
@@ -160,38 +120,72 @@ pub fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> 
         ("", "secrets") => cells.extend([text("/type"), json!(size("data")), age()]),
         ("coordination.k8s.io", "leases") => cells.extend([text("/spec/holderIdentity"), age()]),
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") | ("apiextensions.k8s.io", _) => {
-            cells.push(text("/metadata/creationTimestamp"))
+            cells.push(text("/metadata/creationTimestamp"));
         }
         ("rbac.authorization.k8s.io", _) => {
-            cells.extend([
-                json!(format!("{}/{}", object::text(object, "/roleRef/kind"), object::text(object, "/roleRef/name"))),
-                age(),
-            ]);
+            let role = format!("{}/{}", object::text(object, "/roleRef/kind"), object::text(object, "/roleRef/name"));
+            cells.extend([json!(role), age()]);
         }
         ("networking.k8s.io", "networkpolicies") => {
-            cells.extend([or_none(&selector_text(object.pointer("/spec/podSelector").unwrap_or(&Value::Null))), age()]);
+            let selector = selector_text(object.pointer("/spec/podSelector").unwrap_or(&Value::Null));
+            cells.extend([or_none(&selector), age()]);
         }
-        ("policy", "poddisruptionbudgets") => {
-            let either = |pointer: &str| {
-                object.pointer(pointer).map_or(json!("N/A"), |value| {
-                    json!(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-                })
-            };
-            cells.extend([
-                either("/spec/minAvailable"),
-                either("/spec/maxUnavailable"),
-                number("/status/disruptionsAllowed"),
-                age(),
-            ]);
-        }
+        ("policy", "poddisruptionbudgets") => cells.extend(budget(object, age())),
         _ => cells.push(age()),
     }
-    if let ("apps" | "batch", "deployments" | "replicasets" | "daemonsets" | "statefulsets" | "jobs") =
-        (resource.group.as_str(), resource.plural.as_str())
-    {
-        cells.extend(template(object, resource.plural != "statefulsets"));
-    }
     cells
+}
+
+fn number(object: &Value, pointer: &str) -> Value {
+    object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0).into()
+}
+
+/// The cells after the name of an object of `apps` or `batch`.
+fn workload(plural: &str, object: &Value, age: Value, now: Timestamp) -> Vec<Value> {
+    let number = |pointer: &str| number(object, pointer);
+    let of = |wanted: &str, ready: &str| json!(format!("{}/{}", number(ready), number(wanted)));
+    let text = |pointer: &str| or_none(object::text(object, pointer));
+    let mut cells = match plural {
+        "deployments" => vec![
+            of("/spec/replicas", "/status/readyReplicas"),
+            number("/status/updatedReplicas"),
+            number("/status/availableReplicas"),
+            age,
+        ],
+        "replicasets" => {
+            vec![number("/spec/replicas"), number("/status/replicas"), number("/status/readyReplicas"), age]
+        }
+        "daemonsets" => vec![
+            number("/status/desiredNumberScheduled"),
+            number("/status/currentNumberScheduled"),
+            number("/status/numberReady"),
+            number("/status/updatedNumberScheduled"),
+            number("/status/numberAvailable"),
+            labels_text(object.pointer("/spec/template/spec/nodeSelector")),
+            age,
+        ],
+        "statefulsets" => vec![of("/spec/replicas", "/status/readyReplicas"), age],
+        "jobs" => {
+            vec![job_status(object), of("/spec/completions", "/status/succeeded"), job_duration(object, now), age]
+        }
+        "cronjobs" => {
+            let suspended = object.pointer("/spec/suspend") == Some(&json!(true));
+            let active = object::list(object, "/status/active").len();
+            let suspended = json!(if suspended { "True" } else { "False" });
+            let last = text("/status/lastScheduleTime");
+            return vec![text("/spec/schedule"), text("/spec/timeZone"), suspended, json!(active), last, age];
+        }
+        _ => return vec![age],
+    };
+    cells.extend(template(object, plural != "statefulsets"));
+    cells
+}
+
+fn budget(budget: &Value, age: Value) -> Vec<Value> {
+    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let either = |pointer: &str| json!(budget.pointer(pointer).map_or("N/A".to_owned(), shown));
+    let allowed = number(budget, "/status/disruptionsAllowed");
+    vec![either("/spec/minAvailable"), either("/spec/maxUnavailable"), allowed, age]
 }
 
 fn or_none(text: &str) -> Value {
