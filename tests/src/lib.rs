@@ -1,1 +1,3 @@
-//! lateen-tests
+//! What the suites share. The suites themselves are in `tests/`.
+
+pub mod harness;

@@ -1,0 +1,145 @@
+//! Policy on new and on live connections, and refusing when something is not known.
+
+use lateen_tests::harness::{
+    eventually,
+    resources::{from_principal, pod, policy, to_port},
+    rig::Rig,
+    traffic::{Manner, call, connect, ping, serve},
+};
+use lateen_wire::{
+    security::{Action, Scope},
+    type_url,
+    workload::Workload,
+};
+use tokio::net::TcpStream;
+
+const TO_D: &str = "10.77.0.21:8080";
+const SA_A: &str = "cluster.local/ns/default/sa/a";
+const SA_B: &str = "cluster.local/ns/default/sa/b";
+
+async fn refused_from_now_on(rig: &Rig, to: &str) {
+    eventually("a refusal", || async { call(&rig.a, to, "hello").await.unwrap_or_default().is_empty().then_some(()) })
+        .await;
+}
+
+async fn is_cut(stream: &mut TcpStream) {
+    let mut stream = tokio::sync::Mutex::new(stream);
+    let cut = async {
+        loop {
+            if ping(stream.get_mut()).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), cut).await.expect("the connection is cut");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deny_policy_refuses_new_connections_and_cuts_live_ones() {
+    let rig = Rig::start().await;
+    let [near, far] = &rig.nodes;
+    let _server = serve(&rig.tasks, &rig.d, 8080, Manner::Echo);
+    let _other = serve(&rig.tasks, &rig.d, 9090, Manner::Echo);
+    let mut live = connect(&rig.a, TO_D).await.expect("connected");
+    let mut untouched = connect(&rig.a, "10.77.0.21:9090").await.expect("connected");
+    ping(&mut live).await.expect("works");
+    ping(&mut untouched).await.expect("works");
+
+    rig.control.policies([policy("no-8080", Action::Deny, to_port(8080))]);
+    is_cut(&mut live).await;
+    far.ztunnel.record_after(0, &["direction=\"inbound\"", "connection closed due to policy change"]).await;
+    refused_from_now_on(&rig, TO_D).await;
+    far.ztunnel
+        .record_after(0, &["connection closed due to policy rejection: explicitly denied by: default/no-8080"])
+        .await;
+    near.ztunnel.record_after(0, &["http status: 401"]).await;
+    assert!(far.ztunnel.metric("istio_tcp_connections_failed_total", &["response_flags=\"DENY\""]).await >= 2.0);
+    // Another port of the same pod, on the same tunnel connection, goes on.
+    ping(&mut untouched).await.expect("a policy that does not concern it leaves it alone");
+
+    rig.control.remove(type_url::AUTHORIZATION, "default/no-8080");
+    eventually("the way is free again", || async {
+        (call(&rig.a, TO_D, "hello").await.unwrap_or_default() == "hello").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_allow_policy_admits_by_identity_and_never_plaintext() {
+    let rig = Rig::start().await;
+    let [_, far] = &rig.nodes;
+    let _server = serve(&rig.tasks, &rig.d, 8080, Manner::Echo);
+    let mut live = connect(&rig.a, TO_D).await.expect("connected");
+    let mut plain = connect(&rig.c, TO_D).await.expect("connected");
+    ping(&mut live).await.expect("works");
+    ping(&mut plain).await.expect("works");
+
+    rig.control.policies([policy("only-a", Action::Allow, from_principal(SA_A))]);
+    is_cut(&mut plain).await;
+    far.ztunnel.record_after(0, &["src.workload=\"c\"", "connection closed due to policy change"]).await;
+    for _ in 0..20 {
+        ping(&mut live).await.expect("a policy that still allows it leaves it alone");
+    }
+    assert_eq!(call(&rig.a, TO_D, "hello").await.expect("answered"), "hello");
+    assert_eq!(call(&rig.b, TO_D, "hello").await.unwrap_or_default(), "");
+    assert_eq!(call(&rig.c, TO_D, "hello").await.unwrap_or_default(), "");
+    far.ztunnel.record_after(0, &["allow policies exist, but none allowed"]).await;
+
+    rig.control.policies([policy("only-a", Action::Allow, from_principal(SA_B))]);
+    is_cut(&mut live).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_attached_later_reaches_live_connections_and_a_missing_one_refuses() {
+    let rig = Rig::start().await;
+    let [_, far] = &rig.nodes;
+    let _server = serve(&rig.tasks, &rig.d, 8080, Manner::Echo);
+    let mut live = connect(&rig.a, TO_D).await.expect("connected");
+    ping(&mut live).await.expect("works");
+    let mut selected = policy("selected", Action::Deny, to_port(8080));
+    selected.scope = Scope::WorkloadSelector.into();
+    rig.control.policies([selected]);
+    let named = |names: &[&str]| Workload {
+        authorization_policies: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..pod("d", "node-2", &["10.77.0.21", "fd00:77::21"])
+    };
+    rig.control.workloads([named(&["default/selected"])]);
+    is_cut(&mut live).await;
+    refused_from_now_on(&rig, TO_D).await;
+
+    // A policy the workload names that has not arrived: nobody knows what it forbids.
+    let seen = far.ztunnel.records().len();
+    rig.control.workloads([named(&["default/on-its-way"])]);
+    eventually("the missing policy's refusal", || async {
+        assert_eq!(call(&rig.a, TO_D, "hello").await.unwrap_or_default(), "");
+        let says =
+            |line: &String| line.contains("default/on-its-way is attached to the destination but has not arrived");
+        far.ztunnel.records().into_iter().skip(seen).find(says)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_certificate_nothing_is_sent() {
+    let rig = Rig::start().await;
+    let [near, far] = &rig.nodes;
+    let mut server = serve(&rig.tasks, &rig.d, 8080, Manner::Echo);
+    assert_eq!(call(&rig.b, TO_D, "hello").await.expect("answered"), "hello");
+    server.next_peer().await;
+    rig.control.ca.refuse(true);
+    // a gets a new identity, for which there is no certificate.
+    let stranger = Workload { trust_domain: "other.domain".into(), ..pod("a", "node-1", &["10.77.0.11"]) };
+    rig.control.workloads([stranger]);
+    eventually("the refusal", || async {
+        let _either = call(&rig.a, TO_D, "hello").await;
+        let refused = |line: &String| line.contains("\"outbound\"") && line.contains("no certificate");
+        near.ztunnel.records().into_iter().find(refused)
+    })
+    .await;
+    assert!(near.ztunnel.metric("istio_tcp_connections_failed_total", &["IDENTITY_ERROR"]).await >= 1.0);
+    while server.peers.try_recv().is_ok() {}
+    let seen = far.ztunnel.records().len();
+    assert_eq!(call(&rig.a, TO_D, "hello").await.unwrap_or_default(), "");
+    assert!(server.peers.try_recv().is_err(), "nothing reaches the server");
+    assert_eq!(far.ztunnel.records().len(), seen, "nor its node");
+}

@@ -1,0 +1,156 @@
+//! Bytes and ends: what an application sees must be what it would see without us.
+
+use std::time::Duration;
+
+use lateen_tests::harness::{
+    eventually,
+    rig::Rig,
+    traffic::{self, Manner, call, connect, ping, serve},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// Through a tunnel to another node, in plain to a pod outside the mesh, in plain from one.
+async fn ways(rig: &Rig, port: u16) -> Vec<(&'static str, TcpStream)> {
+    let mut ways = Vec::new();
+    for (name, from, to) in
+        [("tunnel", &rig.a, "10.77.0.21"), ("passthrough", &rig.a, "10.77.0.13"), ("plain in", &rig.c, "10.77.0.12")]
+    {
+        ways.push((name, connect(from, &format!("{to}:{port}")).await.expect("connected")));
+    }
+    ways
+}
+
+fn serve_everywhere(rig: &Rig, port: u16, manner: Manner) -> Vec<traffic::Server> {
+    [&rig.b, &rig.c, &rig.d].map(|pod| serve(&rig.tasks, pod, port, manner)).into()
+}
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_may_speak_first() {
+    let rig = Rig::start().await;
+    let _servers = serve_everywhere(&rig, 8080, Manner::ServerFirst);
+    for (way, mut stream) in ways(&rig, 8080).await {
+        let mut greeting = [0; 21];
+        timeout(SOON, stream.read_exact(&mut greeting)).await.expect(way).expect(way);
+        assert_eq!(&greeting, b"hello from the server", "{way}");
+        ping(&mut stream).await.expect(way);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn either_side_may_close_its_half() {
+    let rig = Rig::start().await;
+    let _servers = serve_everywhere(&rig, 8080, Manner::Count);
+    for (way, mut stream) in ways(&rig, 8080).await {
+        // The client ends first; the answer comes after that.
+        stream.write_all(&[7; 1000]).await.expect(way);
+        stream.shutdown().await.expect(way);
+        let mut answer = String::new();
+        timeout(SOON, stream.read_to_string(&mut answer)).await.expect(way).expect(way);
+        assert_eq!(answer, "1000", "{way}");
+    }
+    // The server ends first; the client goes on sending.
+    let listener = traffic::listener(&rig.d, 9090);
+    let mut client = connect(&rig.a, "10.77.0.21:9090").await.expect("connected");
+    let (mut server, _) = timeout(SOON, listener.accept()).await.expect("in time").expect("accepted");
+    server.write_all(b"bye").await.expect("sent");
+    server.shutdown().await.expect("half closed");
+    let mut farewell = String::new();
+    timeout(SOON, client.read_to_string(&mut farewell)).await.expect("in time").expect("read");
+    assert_eq!(farewell, "bye");
+    client.write_all(b"still here").await.expect("sent");
+    client.shutdown().await.expect("closed");
+    let mut rest = String::new();
+    timeout(SOON, server.read_to_string(&mut rest)).await.expect("in time").expect("read");
+    assert_eq!(rest, "still here");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_ends_the_other_side_too() {
+    let rig = Rig::start().await;
+    let _servers = serve_everywhere(&rig, 8080, Manner::Reset);
+    for (way, mut stream) in ways(&rig, 8080).await {
+        stream.write_all(b"reset me").await.expect(way);
+        let mut rest = Vec::new();
+        // A reset or an end, but soon.
+        let _either = timeout(SOON, stream.read_to_end(&mut rest)).await.expect(way);
+        assert!(rest.is_empty(), "{way}");
+    }
+    // The client vanishes: the server hears of it.
+    let listener = traffic::listener(&rig.d, 9090);
+    let client = connect(&rig.a, "10.77.0.21:9090").await.expect("connected");
+    let (mut server, _) = timeout(SOON, listener.accept()).await.expect("in time").expect("accepted");
+    drop(client);
+    let mut rest = Vec::new();
+    let _either = timeout(SOON, server.read_to_end(&mut rest)).await.expect("in time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_megabytes_each_way_arrive_whole_and_are_counted() {
+    const TOTAL: usize = 100 * 1024 * 1024;
+    let rig = Rig::start().await;
+    let _server = serve(&rig.tasks, &rig.d, 8080, Manner::Echo);
+    let stream = connect(&rig.a, "10.77.0.21:8080").await.expect("connected");
+    let (mut read, mut write) = stream.into_split();
+    rig.tasks.spawn("writer", async move {
+        let block: Vec<u8> = (0..64 * 1024).map(|at: u32| u8::try_from(at % 251).expect("small")).collect();
+        for _ in 0..TOTAL / block.len() {
+            write.write_all(&block).await.expect("written");
+        }
+        write.shutdown().await.expect("closed");
+    });
+    let (mut total, mut buffer) = (0, vec![0; 64 * 1024]);
+    loop {
+        let got = timeout(Duration::from_secs(60), read.read(&mut buffer)).await.expect("goes on").expect("read");
+        if got == 0 {
+            break;
+        }
+        for (at, byte) in buffer[..got].iter().enumerate() {
+            assert_eq!(usize::from(*byte), (total + at) % (64 * 1024) % 251, "at {}", total + at);
+        }
+        total += got;
+    }
+    assert_eq!(total, TOTAL);
+    let bytes = format!("bytes_sent={TOTAL} bytes_recv={TOTAL}");
+    rig.nodes[0].ztunnel.record_after(0, &["direction=\"outbound\"", &bytes]).await;
+    rig.nodes[1].ztunnel.record_after(0, &["direction=\"inbound\"", &bytes]).await;
+    #[allow(clippy::cast_precision_loss, reason = "well below 2^52")]
+    for node in &rig.nodes {
+        for metric in ["istio_tcp_received_bytes_total", "istio_tcp_sent_bytes_total"] {
+            let counted = node.ztunnel.metric(metric, &[]).await;
+            assert_eq!(counted, TOTAL as f64, "{metric} of {}", node.name);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn single_bytes_and_many_connections_at_once() {
+    let rig = Rig::start().await;
+    let _servers = serve_everywhere(&rig, 8080, Manner::Echo);
+    let mut stream = connect(&rig.a, "10.77.0.21:8080").await.expect("connected");
+    for at in 0..500_u32 {
+        let byte = [u8::try_from(at % 256).expect("small")];
+        stream.write_all(&byte).await.expect("written");
+        let mut back = [0];
+        timeout(SOON, stream.read_exact(&mut back)).await.expect("in time").expect("read");
+        assert_eq!(back, byte);
+    }
+    let calls = (0..200).map(|at| {
+        let (from, text) = (rig.a.clone(), format!("call {at}"));
+        async move { assert_eq!(call(&from, "10.77.0.21:8080", &text).await.expect("answered"), text) }
+    });
+    futures::future::join_all(calls).await;
+    drop(stream);
+    // Two hundred tunnels need three connections, not two hundred; afterwards no socket is left open.
+    let [near, far] = &rig.nodes;
+    eventually("all sockets closed", || async {
+        (near.ztunnel.metric("istio_tcp_sockets_open", &["source"]).await == 0.0).then_some(())
+    })
+    .await;
+    assert!(far.ztunnel.metric("istio_tcp_sockets_open", &["destination"]).await <= 4.0);
+}
