@@ -14,7 +14,7 @@ build: ## build all programs (fast profile)
 	$(CARGO) build --locked --workspace --bins
 
 demo: build ## the story from nothing: plain, mesh, denied, plain again; ends by itself
-	$(BIN)/lateen lab demo
+	$(BIN)/lateen demo
 
 # Everything is built in one go first: tests run our programs from target/debug, and cargo builds the programs of other
 # packages only when asked to. The second command then finds everything built.

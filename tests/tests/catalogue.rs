@@ -1,0 +1,97 @@
+//! The behaviour checklist (`tests/catalogue.txt`): every case has a test that exists, or a reason why not yet.
+//!
+//! In: the catalogue and the sources. Out: one failure naming every line that is not true.
+//! Absent on purpose: running the tests; that is `cargo test`'s.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
+
+/// How many cases each group of the specification has.
+const GROUPS: &[(&str, usize)] = &[
+    ("OUT", 26),
+    ("IN", 14),
+    ("LB", 12),
+    ("WL", 8),
+    ("SVC", 4),
+    ("POL", 2),
+    ("XDS", 11),
+    ("POOL", 8),
+    ("CONN", 7),
+    ("ID", 14),
+    ("DNS", 28),
+    ("ZDS", 14),
+    ("PROC", 11),
+    ("NS", 17),
+    ("HOST", 7),
+    ("CNI", 14),
+    ("CONV", 2),
+    ("AUTHZ", 34),
+];
+
+struct Case {
+    line: usize,
+    id: String,
+    held_by: String,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn cases() -> Vec<Case> {
+    let text = fs::read_to_string(root().join("tests/catalogue.txt")).expect("the catalogue");
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|(at, line)| {
+            let parts: Vec<&str> = line.split(" | ").collect();
+            let [id, _, held_by] = parts[..] else { panic!("line {}: not `id | what | tests`: {line:?}", at + 1) };
+            Case { line: at + 1, id: id.to_owned(), held_by: held_by.to_owned() }
+        })
+        .collect()
+}
+
+/// Whether the file holds a test of this name: a function with a test attribute before it.
+fn has_test(sources: &mut BTreeMap<String, Option<String>>, path: &str, name: &str) -> bool {
+    let read = || fs::read_to_string(root().join(path)).ok();
+    let Some(text) = sources.entry(path.to_owned()).or_insert_with(read) else { return false };
+    let Some(at) = text.find(&format!("fn {name}(")) else { return false };
+    let before = text[..at].trim_end_matches(|c| c != ']' && c != '}' && c != ';');
+    let attribute = before.rfind("#[").map_or("", |start| &before[start..]);
+    attribute.starts_with("#[test]") || attribute.starts_with("#[tokio::test")
+}
+
+#[test]
+fn every_case_has_a_test_or_a_reason() {
+    let mut sources = BTreeMap::new();
+    let mut findings = Vec::new();
+    for case in cases() {
+        if let Some(reason) = case.held_by.strip_prefix("not yet:") {
+            if reason.split_whitespace().count() < 3 {
+                findings.push(format!("line {}: {}: {reason:?} is no reason", case.line, case.id));
+            }
+            continue;
+        }
+        for test in case.held_by.split(", ") {
+            let found = test.split_once("::").is_some_and(|(path, name)| has_test(&mut sources, path, name));
+            if !found {
+                findings.push(format!("line {}: {}: there is no test {test}", case.line, case.id));
+            }
+        }
+    }
+    assert!(findings.is_empty(), "tests/catalogue.txt:\n  {}", findings.join("\n  "));
+}
+
+#[test]
+fn no_case_is_missing_or_there_twice() {
+    let mut seen = BTreeSet::new();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let cases = cases();
+    for case in &cases {
+        assert!(seen.insert(&case.id), "line {}: {} is there twice", case.line, case.id);
+        *counts.entry(case.id.rsplit_once('-').map_or(case.id.as_str(), |(group, _)| group)).or_default() += 1;
+    }
+    assert_eq!(counts, GROUPS.iter().copied().collect());
+}
