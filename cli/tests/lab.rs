@@ -172,7 +172,11 @@ kind: Pod
 metadata: {name: once, labels: {color: green}}
 spec:
   restartPolicy: Never
-  initContainers: [{name: first, image: any, command: [sh, -c, 'echo from-init > /shared/note']}]
+  initContainers:
+  - name: first
+    image: any
+    command: [sh, -c, 'echo from-init > /shared/note']
+    volumeMounts: [{name: shared, mountPath: /shared}]
   containers:
   - name: c
     image: any

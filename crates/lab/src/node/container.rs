@@ -7,7 +7,10 @@ use std::{
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::PathBuf,
     process::{ExitStatus, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,6 +49,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Board {
     views: Mutex<BTreeMap<String, View>>,
     changed: Notify,
+    finished: AtomicBool,
 }
 
 impl Board {
@@ -63,6 +67,17 @@ impl Board {
     /// All views.
     pub fn views(&self) -> BTreeMap<String, View> {
         self.views.lock().clone()
+    }
+
+    /// Says that no view will change any more.
+    pub fn finish(&self) {
+        self.finished.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// Whether no view will change any more.
+    pub fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
     }
 
     /// Returns after the next change. For one waiter; nothing is lost if it is dropped.

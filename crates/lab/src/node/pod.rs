@@ -107,18 +107,15 @@ pub(super) async fn live(kubelet: Arc<Kubelet>, pod: Arc<Pod>, orders: watch::Re
     run.leave(sandbox).await;
 }
 
-/// Volumes and containers, with the status kept up to date beside them.
+/// Volumes and containers, with the status kept up to date beside them; the last status is written before it returns.
 async fn work(run: &Arc<Running>) {
-    let publisher = publish(run.clone());
     let containers = async {
         if run.prepare().await {
             run_containers(run).await;
         }
+        run.board.finish();
     };
-    tokio::select! {
-        () = containers => {}
-        () = publisher => {}
-    }
+    tokio::join!(containers, publish(run.clone()));
 }
 
 impl Running {
@@ -388,7 +385,7 @@ async fn run_containers(run: &Arc<Running>) {
         let once = if policy == Policy::Always { Policy::OnFailure } else { policy };
         let end = container::keep(run.clone(), init.clone(), once).await;
         if end.code != 0 || run.stopping() {
-            return settle(run).await;
+            return;
         }
     }
     all.extend(spec.containers.iter().map(|each| container::keep(run.clone(), each.clone(), policy)));
@@ -397,7 +394,6 @@ async fn run_containers(run: &Arc<Running>) {
         () = ended => {}
         () = run.keep_fresh() => {}
     }
-    settle(run).await;
 }
 
 /// Returns when a sidecar has started or the pod is to end.
@@ -408,22 +404,17 @@ async fn started(run: &Running, container: &Container) {
     }
 }
 
-/// Writes the last status before the pod leaves.
-async fn settle(run: &Arc<Running>) {
-    let mut last = None;
-    if let Err(error) = write_status(run, &mut last, Timestamp::now()).await {
-        tracing::warn!(pod = run.name.name, %error, "the last status of a pod is lost");
-    }
-}
-
-/// Keeps the pod's status in the API true, for ever.
+/// Keeps the pod's status in the API true until the board is finished. The only writer, so no older status overtakes a newer.
 async fn publish(run: Arc<Running>) {
     let since = Timestamp::now();
     let mut last = None;
     let mut pace = Backoff::new(RETRY_FIRST, RETRY_MAX);
     let mut orders = run.orders.clone();
     loop {
+        // Asked before the views are read, so that the last of them are written.
+        let finished = run.board.is_finished();
         match write_status(&run, &mut last, since).await {
+            Ok(()) if finished => return,
             Ok(()) => pace.reset(),
             Err(error) => {
                 tracing::warn!(pod = run.name.name, %error, "the status of a pod is not written yet");

@@ -121,7 +121,8 @@ fn phase(facts: &Facts<'_>) -> &'static str {
 
 fn conditions(facts: &Facts<'_>, mains: &[ContainerStatus], phase: &str) -> Vec<PodCondition> {
     let inits = facts.pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
-    let initialized = phase != "Pending"
+    // Those of a running pod once were; one of them may be a sidecar that is between two starts.
+    let initialized = phase == "Running"
         || inits.clone().all(|container| facts.views.get(&container.name).is_some_and(|view| done(container, view)));
     let containers_ready = !mains.is_empty() && mains.iter().all(|container| container.ready);
     let ready = containers_ready && gates_hold(facts.pod);
