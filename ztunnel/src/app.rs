@@ -17,11 +17,13 @@ use lateen_identity::{
 };
 use lateen_rt::{
     drain::Drain,
-    inbox::Inbox,
     ready::{Condition, Readiness},
     tasks::Tasks,
 };
-use lateen_state::{wait::Demands, world::WorldStore};
+use lateen_state::{
+    wait::{Asked, Demands},
+    world::WorldStore,
+};
 use lateen_telemetry::{
     log::{self, Log},
     metrics::{Registry, process_collector, runtime_collector},
@@ -146,8 +148,9 @@ fn picture(config: &Config, owners: &Owners) -> anyhow::Result<(WorldStore, Dema
         world.apply(local::load(source)?);
     }
     let (synced, complete) = watch::channel(config.control.server.is_none());
-    let inbox = Inbox::new();
-    let demands = if config.control.on_demand { Demands::On(inbox.clone()) } else { Demands::Off };
+    let asked = Asked::default();
+    let inbox = asked.inbox().clone();
+    let demands = if config.control.on_demand { Demands::On(asked) } else { Demands::Off };
     let Some(server) = &config.control.server else { return Ok((world, demands, complete)) };
     let address = if config.control.on_demand { Mode::OnDemand } else { Mode::Wildcard };
     let client = Client {
@@ -164,7 +167,7 @@ fn picture(config: &Config, owners: &Owners) -> anyhow::Result<(WorldStore, Dema
     channel::channel(&to).context("XDS_ADDRESS")?;
     // A fresh channel for each attempt, so that new roots are read.
     let connect = move || std::future::ready(channel::channel(&to));
-    let feed = Arc::new(feed::Feed::new(world.clone()));
+    let feed = Arc::new(feed::Feed::new(world.clone(), demands.clone()));
     owners.control.spawn("xds", client::run(connect, client, feed));
     Ok((world, demands, complete))
 }

@@ -6,6 +6,7 @@
 use lateen_state::{
     decode::{self, DecodeError},
     index::Change,
+    wait::Demands,
     world::WorldStore,
 };
 use lateen_wire::{discovery::Resource, type_url};
@@ -15,12 +16,13 @@ use lateen_xds::client::{Handler, Rejected};
 #[derive(Debug, Clone)]
 pub struct Feed {
     store: WorldStore,
+    demands: Demands,
 }
 
 impl Feed {
-    /// Into `store`.
-    pub fn new(store: WorldStore) -> Self {
-        Self { store }
+    /// Into `store`; whoever waits through `demands` hears of answers.
+    pub fn new(store: WorldStore, demands: Demands) -> Self {
+        Self { store, demands }
     }
 }
 
@@ -47,6 +49,12 @@ impl Handler for Feed {
         self.store.apply(changes);
         if rejected.is_empty() { Ok(()) } else { Err(rejected) }
     }
+
+    fn answered(&self, _: &str, keys: &[String]) {
+        if let Demands::On(asked) = &self.demands {
+            asked.answered(keys);
+        }
+    }
 }
 
 /// Reads one resource.
@@ -69,7 +77,7 @@ mod tests {
     #[test]
     fn a_bad_resource_refuses_only_itself() {
         let store = WorldStore::new(None);
-        let feed = Feed::new(store.clone());
+        let feed = Feed::new(store.clone(), Demands::Off);
         let bad = Workload { addresses: vec![vec![1, 2, 3]], ..pod("bad", &[]) };
         let batch = vec![resource("good", pod("good", &["10.0.0.1"])), resource("bad", bad)];
         let rejected = feed.apply(type_url::ADDRESS, batch, vec![]).expect_err("one is bad");

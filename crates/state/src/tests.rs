@@ -377,8 +377,8 @@ async fn waiting_for_a_workload_of_our_node() {
 #[tokio::test(start_paused = true)]
 async fn an_unknown_address_is_demanded_once_and_waited_for() {
     let store = WorldStore::new(None);
-    let inbox = lateen_rt::inbox::Inbox::new();
-    let demands = wait::Demands::On(inbox.clone());
+    let asked = wait::Asked::default();
+    let (inbox, demands) = (asked.inbox().clone(), wait::Demands::On(asked.clone()));
     let answer = async {
         assert_eq!(inbox.drain().await, ["/10.0.0.1"]);
         store.apply([w(workload("a", "10.0.0.1"))]);
@@ -388,5 +388,15 @@ async fn an_unknown_address_is_demanded_once_and_waited_for() {
     assert!(world.workload_by_ip(&wanted).is_some());
     let nowhere = wait::address(&store, &demands, &at("10.0.0.9")).await;
     assert!(nowhere.workload_by_ip(&at("10.0.0.9")).is_none(), "the wait is bounded");
+    inbox.take();
+    let nobody = async {
+        assert_eq!(inbox.drain().await, ["/10.0.0.8"]);
+        asked.answered(&["/10.0.0.7".to_owned()]);
+        asked.answered(&["/10.0.0.8".to_owned()]);
+    };
+    let begun = tokio::time::Instant::now();
+    let eighth = at("10.0.0.8");
+    tokio::join!(wait::address(&store, &demands, &eighth), nobody);
+    assert!(begun.elapsed() < wait::DEMAND_TIMEOUT, "\"there is none\" ends the wait");
     assert!(Arc::ptr_eq(&wait::address(&store, &wait::Demands::Off, &at("1.1.1.1")).await, &store.load()));
 }

@@ -1,12 +1,13 @@
 //! Waiting until the world knows something.
 //!
 //! In: a store, a question, a deadline. Out: the answer, or which question stayed open. Absent on purpose: asking the
-//! control plane; [`Demands`] only carries the keys to whoever speaks to it.
+//! control plane; [`Asked`] only carries the keys to whoever speaks to it.
 
 use std::{sync::Arc, time::Duration};
 
 use lateen_rt::inbox::Inbox;
 use lateen_types::addr::NetworkAddress;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
     workload::{PodKey, Workload},
@@ -64,13 +65,42 @@ async fn until<T>(
     tokio::time::timeout(timeout, search).await.ok().flatten()
 }
 
-/// Keys that connections want to know about, merged, for the one who speaks to the control plane.
+/// Whether, and through whom, connections ask for what the world does not know.
 #[derive(Debug, Clone)]
 pub enum Demands {
     /// Everything known is pushed unasked; an unknown address stays unknown.
     Off,
     /// Unknown keys are asked for.
-    On(Inbox<String>),
+    On(Asked),
+}
+
+/// Keys that connections want to know about, merged, for the one who speaks to the control plane; and word of answers.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    inbox: Inbox<String>,
+    answers: broadcast::Sender<Arc<[String]>>,
+}
+
+/// Batches of answers a waiter may be behind. One that is further behind waits for the world or the deadline instead.
+const ANSWERS_MAX: usize = 256;
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self { inbox: Inbox::new(), answers: broadcast::Sender::new(ANSWERS_MAX) }
+    }
+}
+
+impl Asked {
+    /// The keys to ask for.
+    pub fn inbox(&self) -> &Inbox<String> {
+        &self.inbox
+    }
+
+    /// These keys were answered, with something or with "there is none"; to be called after the world has changed.
+    pub fn answered(&self, keys: &[String]) {
+        // Without a waiter there is nobody to tell.
+        let _nobody = self.answers.send(keys.into());
+    }
 }
 
 impl Demands {
@@ -80,15 +110,32 @@ impl Demands {
     }
 }
 
-/// The current world, or, when it does not know `address` and demands are on, the one after it was asked for: at the
-/// latest after [`DEMAND_TIMEOUT`], since "does not exist" may never be said.
+/// The current world, or, when it does not know `address` and demands are on, the one after the answer about it: at the
+/// latest after [`DEMAND_TIMEOUT`].
 pub async fn address(store: &WorldStore, demands: &Demands, address: &NetworkAddress) -> Arc<World> {
     let world = store.load();
-    let Demands::On(inbox) = demands else { return world };
+    let Demands::On(asked) = demands else { return world };
     if world.holds(address) {
         return world;
     }
-    inbox.push(address.to_string());
-    let found = until(store, DEMAND_TIMEOUT, |world| world.holds(address).then_some(())).await;
-    found.map_or_else(|| store.load(), |(world, ())| world)
+    let key = address.to_string();
+    // Subscribed before asking, so that no answer is missed.
+    let answers = asked.answers.subscribe();
+    asked.inbox.push(key.clone());
+    tokio::select! {
+        _known = until(store, DEMAND_TIMEOUT, |world| world.holds(address).then_some(())) => {}
+        () = answer_about(&key, answers) => {}
+    }
+    store.load()
+}
+
+async fn answer_about(key: &str, mut answers: broadcast::Receiver<Arc<[String]>>) {
+    loop {
+        match answers.recv().await {
+            Ok(keys) if keys.iter().any(|answered| answered == key) => return,
+            // Missing an answer must not look like "there is none", which would pass traffic in clear.
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
 }
