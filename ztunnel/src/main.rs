@@ -1,4 +1,4 @@
-//! `ztunnel`: the node proxy.
+//! `ztunnel`, the node proxy: reads its command and its environment, and runs the program in the library.
 
 use lateen_ztunnel::{app, config::Config};
 
