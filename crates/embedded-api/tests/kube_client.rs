@@ -78,6 +78,14 @@ async fn writes_are_versioned_and_status_is_apart() {
     let patch = Patch::Merge(json!({"status": {"readyReplicas": 1, "replicas": 1}, "spec": {"replicas": 9}}));
     let with_status = deployments.patch_status("d", &PatchParams::default(), &patch).await.expect("status");
     assert_eq!((with_status.metadata.generation, with_status.spec.and_then(|spec| spec.replicas)), (Some(1), Some(1)));
+    let mark = Patch::Merge(json!({"metadata": {"annotations": {"seen": "yes"}}}));
+    let marked = deployments.patch_status("d", &PatchParams::default(), &mark).await.expect("status");
+    let annotations = marked.metadata.annotations.unwrap_or_default();
+    assert_eq!(
+        annotations.get("seen").map(String::as_str),
+        Some("yes"),
+        "status writes of built-in kinds may annotate"
+    );
     let scaled = deployments
         .patch("d", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 3}, "status": {"replicas": 7}})))
         .await

@@ -174,6 +174,13 @@ fn keep_other_parts(target: &Target, old: &Value, object: &mut Value, part: Part
             let managed = object::remove(object, &["metadata", "managedFields"]);
             let mut kept = old.clone();
             kept["apiVersion"] = object["apiVersion"].clone();
+            // The real server's strategies: status writes of built-in kinds may also annotate and label, which the
+            // node agent relies on; those of custom resources may not.
+            if target.resource.origin == Origin::BuiltIn {
+                for member in ["annotations", "labels"] {
+                    copy_metadata(object, &mut kept, member);
+                }
+            }
             *object = kept;
             match status {
                 Some(status) => object::set(object, &["status"], status),
@@ -191,6 +198,13 @@ fn keep_other_parts(target: &Target, old: &Value, object: &mut Value, part: Part
         }
     }
     Ok(())
+}
+
+fn copy_metadata(from: &Value, to: &mut Value, member: &str) {
+    match from.pointer("/metadata").and_then(|metadata| metadata.get(member)) {
+        Some(value) => object::set(to, &["metadata", member], value.clone()),
+        None => drop(object::remove(to, &["metadata", member])),
+    }
 }
 
 fn copy_member(from: &Value, to: &mut Value, member: &str) {
