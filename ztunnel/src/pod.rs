@@ -29,7 +29,7 @@ use lateen_state::{
     workload::{PodKey, Workload, WorkloadType},
     world::WorldStore,
 };
-use lateen_types::name::{ClusterId, NetworkId, PodUid};
+use lateen_types::name::{NetworkId, PodUid};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
@@ -64,8 +64,6 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Settings {
     /// The network we are in.
     pub network: NetworkId,
-    /// Our cluster.
-    pub cluster: ClusterId,
     /// SO_MARK of every socket in a pod.
     pub mark: Option<u32>,
     /// SO_REUSEPORT on listeners.

@@ -19,7 +19,6 @@ pub fn data_path(config: &Config) -> Settings {
     let proxy = &config.proxy;
     Settings {
         network: config.place.network.clone(),
-        cluster: config.place.cluster.clone(),
         mark: proxy.in_pod.mark,
         reuse_port: proxy.in_pod.port_reuse,
         transparent: match proxy.source {

@@ -35,7 +35,7 @@ pub struct End {
     pub namespace: Option<String>,
     /// Its identity, only where mutual TLS proved it.
     pub identity: Option<SpiffeId>,
-    /// Its cluster, only where it is another than ours.
+    /// Its cluster.
     pub cluster: Option<String>,
 }
 

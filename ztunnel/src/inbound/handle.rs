@@ -197,7 +197,6 @@ fn opening(
         service: target.service.clone().or_else(guess),
         mutual_tls: true,
         began,
-        cluster: settings.cluster.clone(),
     }
 }
 

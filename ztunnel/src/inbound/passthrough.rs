@@ -56,7 +56,6 @@ async fn carry(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, keep: Keep
         service: guess_service(&world, &local, to.port(), None),
         mutual_tls: false,
         began,
-        cluster: pod.shared.settings.cluster.clone(),
     };
     drop(world);
     let passage = Passage { source: client, destination: to, identity: None };

@@ -161,7 +161,6 @@ impl Call<'_> {
             service: plan.service.clone(),
             mutual_tls,
             began: self.began,
-            cluster: self.pod.shared.settings.cluster.clone(),
         }
     }
 }

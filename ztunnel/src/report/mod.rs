@@ -20,7 +20,6 @@ use std::{
 use lateen_net::splice::Meter;
 use lateen_state::service::Service;
 use lateen_telemetry::access::{Direction, Record, Traffic};
-use lateen_types::name::ClusterId;
 use metrics::{Counter, Label};
 use tokio::time::Instant;
 
@@ -82,8 +81,6 @@ pub struct Opening {
     pub mutual_tls: bool,
     /// When it was accepted.
     pub began: Instant,
-    /// Our own cluster.
-    pub cluster: ClusterId,
 }
 
 /// Bytes on their way into the counters. Flushed by a clock while the connection lives, and at its end.
@@ -206,11 +203,11 @@ impl Opening {
         Record {
             direction: self.direction,
             src_addr: self.client,
-            src: self.source.end(&self.cluster),
+            src: self.source.end(),
             dst_addr: self.hop,
             hbone_addr: self.authority.clone(),
             service: self.service.as_ref().map(|service| service.key.hostname.to_string()),
-            dst: self.destination.end(&self.cluster),
+            dst: self.destination.end(),
         }
     }
 }

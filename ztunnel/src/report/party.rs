@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lateen_hbone::request::Baggage;
 use lateen_state::workload::Workload;
 use lateen_telemetry::access::End;
-use lateen_types::{id::SpiffeId, name::ClusterId};
+use lateen_types::id::SpiffeId;
 use metrics::SharedString;
 
 /// Who is at one end; what is not known is absent.
@@ -88,14 +88,13 @@ impl Party {
         self
     }
 
-    /// As the access record has it. The cluster is worth a word only where it is not ours.
-    pub fn end(&self, own: &ClusterId) -> End {
-        let other = self.cluster.as_deref().filter(|cluster| *cluster != own.as_str());
+    /// As the access record has it.
+    pub fn end(&self) -> End {
         End {
             workload: self.name.clone(),
             namespace: self.namespace.as_deref().map(str::to_owned),
             identity: self.identity.clone(),
-            cluster: other.map(str::to_owned),
+            cluster: self.cluster.as_deref().map(str::to_owned),
         }
     }
 }
