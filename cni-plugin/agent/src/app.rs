@@ -111,8 +111,8 @@ async fn start(config: &Config, tasks: &Tasks, drain: &Drain) -> Result<(), Star
 }
 
 fn enroller(config: &Config, annotator: Annotator) -> Result<Enroller, StartError> {
-    let mounted = config.host_root.join("proc/1/ns/net");
-    let node = if mounted.exists() { Netns::open(mounted)? } else { Netns::current()? };
+    let first_process = config.host_root.join("proc/1/ns/net");
+    let node = if config.switch_to_host { Netns::open(first_process)? } else { Netns::current()? };
     Ok(Enroller {
         ledger: Arc::new(Ledger::load(&config.run_dir)),
         ztunnels: Ztunnels::default(),

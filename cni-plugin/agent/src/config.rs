@@ -30,6 +30,9 @@ pub struct Config {
     pub metrics_port: u16,
     /// Where the node's files are mounted, `/host` in a container.
     pub host_root: PathBuf,
+    /// ALLOW_SWITCH_TO_HOST_NS: whether the node's namespace is that of its first process, not ours. Off for an agent
+    /// that shares the node's network.
+    pub switch_to_host: bool,
     /// RUST_LOG, LOG_FORMAT
     pub log: log::Config,
 }
@@ -67,6 +70,7 @@ impl Config {
             health_port: parsed(var, "HEALTH_PORT", 8000)?,
             metrics_port: parsed(var, "MONITORING_PORT", 15014)?,
             host_root: parsed(var, "HOST_ROOT", "/host".into())?,
+            switch_to_host: flag(var, "ALLOW_SWITCH_TO_HOST_NS", false)?,
             log,
         })
     }

@@ -19,7 +19,12 @@ use crate::{
 pub async fn run(enroller: &Enroller, cluster: &Cluster, rules: bool) -> Result<(), ApplyError> {
     let pods = cluster.pods();
     drop_ended(enroller, &pods);
-    for pod in pods.iter().filter(|pod| pod.annotated() == Annotated::Enabled && cluster.wanted(pod)) {
+    // The annotation may be behind the ledger, and the ledger may be lost.
+    let begun = |pod: &PodView| {
+        let held = enroller.ledger.find(&pod.uid);
+        pod.annotated() == Annotated::Enabled || held.is_some_and(|held| held.entry.stage > Stage::Known)
+    };
+    for pod in pods.iter().filter(|pod| cluster.wanted(pod) && begun(pod)) {
         if let Err(error) = take_over(enroller, pod, rules).await {
             tracing::error!(pod = %pod.key, %error, "cannot take over an enrolled pod");
         }
@@ -42,17 +47,20 @@ fn drop_ended(enroller: &Enroller, pods: &[PodView]) {
 }
 
 async fn take_over(enroller: &Enroller, pod: &PodView, rules: bool) -> Result<(), EnrolError> {
-    let ips = |known: &[IpAddr]| if pod.ips.is_empty() { known.to_vec() } else { pod.ips.clone() };
+    let enabled = pod.annotated() == Annotated::Enabled;
+    let known = enroller.ledger.find(&pod.uid).map(|held| held.entry.ips).unwrap_or_default();
+    let ips = if pod.ips.is_empty() { known } else { pod.ips.clone() };
     let place = match enroller.locate(pod).await {
         Ok(place) => place,
         // It runs somewhere: ztunnel keeps what it has, and we keep its place in the snapshot.
         Err(EnrolError::NoNetns(_)) => return Ok(enroller.ledger.put(unplaced(pod), None)?),
         Err(error) => return Err(error),
     };
-    enroller.remember(pod, &ips(&[]), &place)?;
+    enroller.remember(pod, &ips, &place)?;
     enroller.ledger.edit(&pod.uid, |held| {
         held.netns = Some(place.netns.clone());
-        held.entry.stage = Stage::Enrolled;
+        // What waited for ztunnel's yes waits on.
+        held.entry.stage = if enabled { Stage::Enrolled } else { held.entry.stage.max(Stage::Started) };
     })?;
     if rules && enroller.repair_rules(pod, &place.netns).await? {
         tracing::info!(pod = %pod.key, "the pod's rules were not as they should be; repaired");
