@@ -42,8 +42,12 @@ pub async fn apply(netns: &Netns, rules: &PodRules) -> Result<(), ApplyError> {
         // Rare harm (one port of 28,000), so no reason to refuse the pod.
         tracing::warn!(%error, netns = %netns.id(), "cannot reserve ztunnel's ports; an app's own port may take one");
     }
-    nft::transaction(netns, &rules.nft).await?;
-    Ok(())
+    match nft::transaction(netns, &rules.fresh).await {
+        Err(NftError::Refused(complaint)) if complaint.contains("File exists") => {
+            Ok(nft::transaction(netns, &rules.nft).await?)
+        }
+        done => Ok(done?),
+    }
 }
 
 /// Takes everything out of a pod's namespace.
@@ -82,7 +86,7 @@ impl Comparer {
             return Ok(text);
         }
         let scratch = Netns::create()?;
-        nft::transaction(&scratch, &rules.nft).await?;
+        nft::transaction(&scratch, &rules.fresh).await?;
         let text = nft::list(&scratch, plan::TABLE).await?.unwrap_or_default();
         let mut printed = self.printed.lock();
         if printed.len() >= PRINTED_MAX {

@@ -30,8 +30,11 @@ impl Owners {
         let gone: Vec<IpAddr> = self.of(uid).into_iter().filter(|ip| !ips.contains(ip)).collect();
         let mut text = self.take(&gone);
         for ip in ips {
-            if self.by_ip.insert(*ip, uid.clone()).as_ref() != Some(uid) {
-                text.push_str(&replace(*ip, uid));
+            match self.by_ip.insert(*ip, uid.clone()) {
+                Some(before) if before == *uid => {}
+                Some(_) => text.push_str(&replace(*ip, uid)),
+                // Nothing to delete, and so nothing to wait for (see `plan::PodRules::fresh`).
+                None => text.push_str(&add(*ip, uid)),
             }
         }
         text

@@ -24,8 +24,12 @@ const VERSION: u32 = 1;
 /// A pod's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodRules {
-    /// For `nft -f -`.
+    /// For `nft -f -`: replaces the table, whatever is there.
     pub nft: String,
+    /// The same for a namespace without our table; refused ("File exists") where there is one. The kernel lets a
+    /// process that deleted anything wait, when it ends, until what it deleted is freed, which takes seconds on a busy
+    /// node. A new pod must not wait for that.
+    pub fresh: String,
     /// Which policy routes go with them.
     pub families: super::Families,
 }
@@ -39,10 +43,8 @@ const NOT_OURS: &str = "meta mark & 0xfff != 0x539";
 
 /// The rules of a pod with `options`.
 pub fn plan(options: &PodOptions) -> PodRules {
-    let mut text = String::new();
-    // Adding before deleting makes the delete succeed the first time too.
-    let _ = writeln!(text, "add table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{");
-    let _ = writeln!(text, "\tcomment \"in-pod redirection, version {VERSION}\"");
+    let comment = format!("comment \"in-pod redirection, version {VERSION}\"");
+    let mut text = format!("table inet {TABLE} {{\n\t{comment}\n");
     if options.dns == DnsCapture::On {
         chain(&mut text, "raw-prerouting", "filter hook prerouting priority -300", &raw_prerouting(options));
         chain(&mut text, "raw-output", "filter hook output priority -300", &raw_output(options));
@@ -52,10 +54,11 @@ pub fn plan(options: &PodOptions) -> PodRules {
     chain(&mut text, "nat-prerouting", "nat hook prerouting priority -100", &nat_prerouting(options));
     chain(&mut text, "nat-output", "nat hook output priority -100", &nat_output(options));
     text.push_str("}\n");
-    PodRules { nft: text, families: options.families }
+    let (nft, fresh) = (format!("{}{text}", removal()), format!("create table inet {TABLE} {{ {comment} ; }}\n{text}"));
+    PodRules { nft, fresh, families: options.families }
 }
 
-/// The text that removes the table, whether or not it is there.
+/// The text that removes the table, whether or not it is there: adding first makes the delete succeed.
 pub fn removal() -> String {
     format!("add table inet {TABLE}\ndelete table inet {TABLE}\n")
 }
