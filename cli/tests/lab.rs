@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -112,16 +112,40 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// All processes below `root` and in its pid namespace, by their host ids and namespaces.
-fn processes_of(first: Pid) -> (BTreeSet<i32>, PathBuf) {
-    let namespace = fs::read_link(format!("/proc/{first}/ns/pid")).expect("it runs");
-    (in_namespace(&namespace), namespace)
+/// A process: its id and its start time, since ids are used again.
+type Process = (i32, u64);
+
+/// All processes below `first` and itself, whatever pid namespace they are in.
+fn tree_of(first: Pid) -> BTreeSet<Process> {
+    let all: Vec<(Process, i32)> = processes();
+    let mut tree: BTreeSet<Process> =
+        all.iter().map(|(process, _)| *process).filter(|(pid, _)| *pid == first.as_raw()).collect();
+    loop {
+        let known = tree.len();
+        let ids: BTreeSet<i32> = tree.iter().map(|(pid, _)| *pid).collect();
+        tree.extend(all.iter().filter(|(_, parent)| ids.contains(parent)).map(|(process, _)| *process));
+        if tree.len() == known {
+            return tree;
+        }
+    }
 }
 
-fn in_namespace(namespace: &Path) -> BTreeSet<i32> {
+/// Which of `processes` still exist.
+fn left_of(wanted: &BTreeSet<Process>) -> Vec<Process> {
+    processes().into_iter().map(|(process, _)| process).filter(|process| wanted.contains(process)).collect()
+}
+
+/// Every process of the machine with its parent.
+fn processes() -> Vec<(Process, i32)> {
     let all = fs::read_dir("/proc").expect("listed").flatten();
     let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|found| found == namespace)).collect()
+    pids.filter_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // After the name, which may hold anything: state, parent, and as 20th the start time (proc_pid_stat(5)).
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(((pid, fields.get(19)?.parse().ok()?), fields.get(1)?.parse().ok()?))
+    })
+    .collect()
 }
 
 /// Mounts and links the host shows.
@@ -250,11 +274,11 @@ fn vanish(user: Option<&'static str>) {
     let lab = Lab::of(user);
     lab.up();
     let first = lab.first_process();
-    let (processes, namespace) = processes_of(first);
-    assert!(processes.len() >= 4, "first, main and two nodes: {processes:?}");
+    let tree = tree_of(first);
+    assert!(tree.len() >= 8, "first, main and three for each of two nodes: {tree:?}");
     assert_eq!(host_view(), before, "a running lab shows neither mounts nor links to the host");
     kill(first, Signal::SIGKILL).expect("killed");
-    until("every process is gone", || in_namespace(&namespace).is_empty());
+    until("every process is gone", || left_of(&tree).is_empty());
     // The session outside the namespace goes too, which frees the name.
     until("the session is gone", || text(&lab.run(&["lab", "status", "--name", "t"]).stdout).contains("does not run"));
     assert_eq!(host_view(), before);
@@ -302,10 +326,10 @@ fn a_lab_in_the_foreground_dies_with_its_parent() {
     let ready =
         || fs::read_to_string(lab.state().join("progress")).unwrap_or_default().lines().any(|line| line == "ready");
     until("it is ready", ready);
-    let (_, namespace) = processes_of(lab.first_process());
+    let tree = tree_of(lab.first_process());
     child.kill().expect("killed");
     child.wait().expect("reaped");
-    until("every process is gone", || in_namespace(&namespace).is_empty());
+    until("every process is gone", || left_of(&tree).is_empty());
 }
 
 #[test]

@@ -11,6 +11,8 @@ use crate::{echo, node, veth, world};
 pub(crate) const SESSION: &str = "__lab-session";
 pub(crate) const INIT: &str = "__lab-init";
 pub(crate) const RUN: &str = "__lab-run";
+pub(crate) const MACHINE: &str = "__lab-machine";
+pub(crate) const NODE_INIT: &str = "__lab-node-init";
 pub(crate) const NODE: &str = "__lab-node";
 pub(crate) const CONTAINER: &str = "__lab-container";
 pub(crate) const ENTER: &str = "__lab-enter";
@@ -33,6 +35,8 @@ pub fn dispatch() -> Option<ExitCode> {
         (SESSION, [config, parent]) => world::session::run(Path::new(config), parent),
         (INIT, [config]) => world::init::run(Path::new(config)),
         (RUN, [config]) => world::run::run(Path::new(config)),
+        (MACHINE, [config]) => node::machine::run(Path::new(config)),
+        (NODE_INIT, [config]) => node::machine::init(Path::new(config)),
         (NODE, [config]) => node::run(Path::new(config)),
         (CONTAINER, [launch]) => node::launch::run(Path::new(launch)),
         (ENTER, [pid, command @ ..]) => world::enter::become_command(pid, command),

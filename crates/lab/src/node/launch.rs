@@ -18,7 +18,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::world::rootfs::{self, Bind, Proc, Root};
+use crate::world::rootfs::{self, Bind, Kind, Root};
 
 /// A container, ready to start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub(crate) fn run(file: &Path) -> anyhow::Result<ExitCode> {
     unshare(CloneFlags::CLONE_NEWUTS).context("making a namespace for the host name")?;
     sethostname(&launch.hostname).context("setting the host name")?;
     rootfs::enter(&Root {
-        proc: Proc::Shared,
+        kind: Kind::Container,
         binds: launch.binds,
         files: launch.files.into_iter().map(|(path, text)| (path, text.into_bytes())).collect(),
         links: launch.links,

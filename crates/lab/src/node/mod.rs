@@ -4,6 +4,8 @@
 //! Absent on purpose: scheduling, services and DNS; cgroups, users and limits; images that are files.
 //!
 //! ```text
+//! machine (namespaces, PID 1, root directory) ─► kubelet (this)
+//!
 //! pods (watch) ─► pod (one task each) ─► sandbox (netns, CNI chain)
 //!                       │                volumes, environment
 //!                       ├─► container (one task each: start, probes, restarts) ─► launch (becomes the program)
@@ -16,6 +18,7 @@ mod environment;
 pub mod images;
 pub(crate) mod launch;
 pub mod logs;
+pub(crate) mod machine;
 mod pod;
 mod pods;
 mod probe;
@@ -40,14 +43,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{
-    fabric::addresses,
-    veth,
-    world::{
-        init::SHARED,
-        rootfs::{self, Bind, Proc, Root},
-    },
-};
+use crate::{fabric::addresses, veth};
 use images::Images;
 
 /// The search path of programs in containers and of plugins.
@@ -84,24 +80,20 @@ impl std::fmt::Debug for Kubelet {
     }
 }
 
-/// Runs a node until SIGTERM. The process is in the node's network namespace already.
+/// Runs a node until SIGTERM, in the namespaces that `machine` made.
 pub(crate) fn run(config: &Path) -> anyhow::Result<ExitCode> {
-    let text = fs::read(config).with_context(|| format!("reading {}", config.display()))?;
-    let config: NodeConfig = serde_json::from_slice(&text).context("the node's configuration")?;
+    let config = read(config)?;
     let node = addresses::Node { number: config.number };
-    rootfs::enter(&Root {
-        proc: Proc::Shared,
-        binds: vec![Bind::rw(Path::new(SHARED), Path::new(SHARED))],
-        files: vec![cni_config(node, config.mesh_plugin.as_deref())?],
-        links: Vec::new(),
-    })?;
     log();
-    // The node's pods see what is mounted later (namespaces of new pods), as with mountPropagation HostToContainer.
-    rootfs::share_mounts()?;
     install(&config)?;
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(kubelet(config, node))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn read(config: &Path) -> anyhow::Result<NodeConfig> {
+    let text = fs::read(config).with_context(|| format!("reading {}", config.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("the node's configuration {}", config.display()))
 }
 
 async fn kubelet(config: NodeConfig, node: addresses::Node) -> anyhow::Result<()> {

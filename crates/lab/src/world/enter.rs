@@ -3,7 +3,7 @@
 //! In: a lab and a container. Out: a command running there, or an HTTP answer from there.
 //!
 //! ```text
-//! lateen lab exec ─ setns(user, mnt, pid of PID 1) ─► lateen __lab-enter ─ setns(net, uts, mnt of the container) ─► command
+//! lateen lab exec ─ setns(user, pid, mnt of the node) ─► lateen __lab-enter ─ setns(net, uts, mnt of the container) ─► command
 //! ```
 //! Two steps, because a process enters a pid namespace only with its children.
 
@@ -57,7 +57,7 @@ pub struct Noted {
     pub container: String,
     /// Its node.
     pub node: String,
-    /// Its process, as the lab sees it.
+    /// Its process, as its node sees it.
     pid: i32,
 }
 
@@ -124,20 +124,23 @@ pub(crate) fn print_fetched(state: &Path, place: &[String], port: &str, path: &s
 }
 
 /// A command that will run our binary with `verb` and the container's process id inside the lab.
-/// The calling process is moved into the lab's namespaces for good; it must be single-threaded.
+/// The calling process is moved into the node's namespaces for good; it must be single-threaded.
 fn inside(state: &StateDir, place: &Place, verb: &str) -> anyhow::Result<Command> {
     if !state.alive()? {
         bail!("no lab runs with the state directory {}; start one with `lateen lab up`", state.path().display());
     }
-    let pid = container(state, place)?;
+    let container = container(state, place)?;
     let own = fs::read_link("/proc/self/exe").context("looking for our own program")?;
     let own = Path::new(HOST).join(own.strip_prefix("/").unwrap_or(&own));
-    let first = state.pid()?;
+    let note = state.nodes().join(&container.node);
+    let node = fs::read_to_string(&note).with_context(|| format!("reading {}", note.display()))?;
+    // The node's first process through the eyes of the lab's: process ids differ outside.
+    let node = format!("/proc/{}/root/proc/{}/ns", state.pid()?, node.trim());
     let mut kinds = Vec::new();
     for (kind, flag) in
         [("user", CloneFlags::CLONE_NEWUSER), ("pid", CloneFlags::CLONE_NEWPID), ("mnt", CloneFlags::CLONE_NEWNS)]
     {
-        let path = PathBuf::from(format!("/proc/{first}/ns/{kind}"));
+        let path = Path::new(&node).join(kind);
         let (theirs, ours) = (fs::read_link(&path), fs::read_link(format!("/proc/self/ns/{kind}")));
         let theirs = theirs.with_context(|| format!("looking at {}", path.display()))?;
         // Entering one's own user namespace is an error.
@@ -147,21 +150,21 @@ fn inside(state: &StateDir, place: &Place, verb: &str) -> anyhow::Result<Command
         kinds.push((File::open(&path).with_context(|| format!("opening {}", path.display()))?, flag, kind));
     }
     for (file, flag, kind) in kinds {
-        setns(file, flag).with_context(|| format!("entering the lab's {kind} namespace"))?;
+        setns(file, flag).with_context(|| format!("entering the node's {kind} namespace"))?;
     }
     let mut command = Command::new(own);
-    command.arg(verb).arg(pid.to_string());
+    command.arg(verb).arg(container.pid.to_string());
     Ok(command)
 }
 
-/// The container's process id as the lab sees it.
-fn container(state: &StateDir, place: &Place) -> anyhow::Result<i32> {
+/// The container of `place`.
+fn container(state: &StateDir, place: &Place) -> anyhow::Result<Noted> {
     let wanted = |noted: &Noted| {
         let named = place.container.as_ref().is_none_or(|name| *name == noted.container);
         noted.namespace == place.namespace && noted.pod == place.pod && named
     };
     let found = noted(state)?.into_iter().find(wanted);
-    Ok(found.with_context(|| format!("no running container of pod {}/{}", place.namespace, place.pod))?.pid)
+    found.with_context(|| format!("no running container of pod {}/{}", place.namespace, place.pod))
 }
 
 /// Inside the lab: becomes `command` in the namespaces of process `pid`, with that process's environment.

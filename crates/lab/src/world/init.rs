@@ -22,7 +22,7 @@ use nix::{
 };
 
 use super::{
-    rootfs::{self, Bind, Proc, Root},
+    rootfs::{self, Bind, Kind, Root},
     state::StateDir,
 };
 use crate::{config::LabConfig, verbs};
@@ -41,25 +41,21 @@ pub(crate) fn run(config: &Path) -> anyhow::Result<ExitCode> {
     let shared = PathBuf::from(SHARED);
     let state = shared.join("state");
     rootfs::enter(&Root {
-        proc: Proc::Fresh,
+        kind: Kind::Lab,
         binds: vec![Bind::rw(&lab.state_dir, &state)],
         files: Vec::new(),
         links: Vec::new(),
     })?;
-    reap(&state)
+    let mut main = Command::new("/proc/self/exe");
+    main.arg0("lateen").arg(verbs::RUN).arg(state.join("config.json")).stdin(Stdio::inherit());
+    reap(&mut main)
 }
 
-/// Starts the main process and collects every child's end until that one has ended.
-fn reap(state: &Path) -> anyhow::Result<ExitCode> {
+/// As first process of a pid namespace: starts `main` and collects every child's end until that one has ended.
+pub(crate) fn reap(main: &mut Command) -> anyhow::Result<ExitCode> {
     let watched = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT]);
     watched.thread_block().context("blocking signals")?;
-    let main = Command::new("/proc/self/exe")
-        .arg0("lateen")
-        .arg(verbs::RUN)
-        .arg(state.join("config.json"))
-        .stdin(Stdio::inherit())
-        .spawn()
-        .context("starting the lab's main process")?;
+    let main = main.spawn().context("starting the main process")?;
     let main = Pid::from_raw(i32::try_from(main.id()).context("the main process's id")?);
     loop {
         match watched.wait().context("waiting for a signal")? {

@@ -48,8 +48,8 @@ const MADE: [&str; 7] = ["proc", "sys", "dev", "run", "tmp", ".host", ".new"];
 /// A new root directory.
 #[derive(Debug)]
 pub(crate) struct Root {
-    /// Where `/proc` comes from.
-    pub proc: Proc,
+    /// Whose it is.
+    pub kind: Kind,
     /// Directories and files bound into it.
     pub binds: Vec<Bind>,
     /// Files written into it.
@@ -58,13 +58,15 @@ pub(crate) struct Root {
     pub links: Vec<(PathBuf, PathBuf)>,
 }
 
-/// Where `/proc` comes from.
+/// Whose root it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Proc {
-    /// A new one, for a new pid namespace; the host's root is taken from `/`.
-    Fresh,
-    /// The one we see; the host's root is taken from [`HOST`].
-    Shared,
+pub(crate) enum Kind {
+    /// The lab's: the host's root is taken from `/`; `/proc` is new, as is the pid namespace.
+    Lab,
+    /// A node's: the host's root is taken from [`HOST`]; `/proc` is new, as is the pid namespace.
+    Node,
+    /// A container's: the host's root is taken from [`HOST`]; `/proc` is its node's.
+    Container,
 }
 
 /// One bind mount; paths are absolute, the source as seen before the change of root.
@@ -89,20 +91,20 @@ impl Bind {
 /// Mounts made later where the sources are still appear in it (they propagate one way).
 pub(crate) fn enter(root: &Root) -> anyhow::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("making a mount namespace")?;
-    let way = match root.proc {
-        Proc::Fresh => MsFlags::MS_PRIVATE,
-        Proc::Shared => MsFlags::MS_SLAVE,
+    let way = match root.kind {
+        Kind::Lab => MsFlags::MS_PRIVATE,
+        Kind::Node | Kind::Container => MsFlags::MS_SLAVE,
     };
     change("/", way | MsFlags::MS_REC)?;
     // A directory that exists everywhere and hides no source: the old /proc is not needed any more, and our own
     // roots have a place for it.
-    let new = match root.proc {
-        Proc::Fresh => PathBuf::from("/proc"),
-        Proc::Shared => PathBuf::from("/.new"),
+    let new = match root.kind {
+        Kind::Lab => PathBuf::from("/proc"),
+        Kind::Node | Kind::Container => PathBuf::from("/.new"),
     };
     tmpfs(&new, "mode=0755")?;
     build(root, &new)?;
-    pivot(root.proc, &new)
+    pivot(root.kind, &new)
 }
 
 /// Says that mounts made below `/` later shall appear in the namespaces copied from this one.
@@ -111,9 +113,9 @@ pub(crate) fn share_mounts() -> anyhow::Result<()> {
 }
 
 fn build(root: &Root, new: &Path) -> anyhow::Result<()> {
-    let host = match root.proc {
-        Proc::Fresh => Path::new("/"),
-        Proc::Shared => Path::new(HOST),
+    let host = match root.kind {
+        Kind::Lab => Path::new("/"),
+        Kind::Node | Kind::Container => Path::new(HOST),
     };
     for made in MADE {
         directory(&new.join(made))?;
@@ -121,10 +123,10 @@ fn build(root: &Root, new: &Path) -> anyhow::Result<()> {
     mirror(host, new)?;
     tmpfs(&new.join("run"), "mode=0755")?;
     fs::set_permissions(new.join("tmp"), fs::Permissions::from_mode(0o1777)).context("opening /tmp to all")?;
-    if root.proc == Proc::Shared {
+    if root.kind != Kind::Lab {
         bind(Path::new(HOST), &new.join(".host"))?;
     }
-    devices(root.proc, new)?;
+    devices(root.kind, new)?;
     for each in &root.binds {
         place(each, new)?;
     }
@@ -143,14 +145,14 @@ fn build(root: &Root, new: &Path) -> anyhow::Result<()> {
 }
 
 /// `/proc`, `/dev` and `/sys`.
-fn devices(proc: Proc, new: &Path) -> anyhow::Result<()> {
+fn devices(kind: Kind, new: &Path) -> anyhow::Result<()> {
     let none: Option<&str> = None;
     let at = new.join("proc");
-    match proc {
-        Proc::Fresh => mount(Some("proc"), &at, Some("proc"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, none).context(
+    match kind {
+        Kind::Lab | Kind::Node => mount(Some("proc"), &at, Some("proc"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, none).context(
             "mounting /proc: the kernel refuses it where /proc is partly hidden, as in most containers; run the lab outside",
         )?,
-        Proc::Shared => bind(Path::new("/proc"), &at)?,
+        Kind::Container => bind(Path::new("/proc"), &at)?,
     }
     bind(Path::new("/dev"), &new.join("dev"))?;
     // A fresh sysfs shows this network namespace's interfaces; where it is refused the host's view must do.
@@ -207,15 +209,15 @@ fn absent(error: &io::Error) -> bool {
 }
 
 /// Makes `new` the root. The old one stays visible as [`HOST`] the first time and disappears afterwards.
-fn pivot(proc: Proc, new: &Path) -> anyhow::Result<()> {
-    let old = match proc {
-        Proc::Fresh => new.join(".host"),
-        Proc::Shared => new.join(".old"),
+fn pivot(kind: Kind, new: &Path) -> anyhow::Result<()> {
+    let old = match kind {
+        Kind::Lab => new.join(".host"),
+        Kind::Node | Kind::Container => new.join(".old"),
     };
     directory(&old)?;
     pivot_root(new, &old).context("changing the root directory")?;
     chdir("/").context("entering the new root directory")?;
-    if proc == Proc::Shared {
+    if kind != Kind::Lab {
         umount2("/.old", MntFlags::MNT_DETACH).context("letting go of the old root directory")?;
         fs::remove_dir("/.old").context("removing /.old")?;
     }

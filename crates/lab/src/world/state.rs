@@ -89,7 +89,12 @@ impl StateDir {
         self.path.join("progress")
     }
 
-    /// Where the node keeps the process id (in the lab) of each running container: `<namespace>/<pod>/<container>`.
+    /// Where the process id (in the lab) of each node's first process is kept: `<node>`.
+    pub fn nodes(&self) -> PathBuf {
+        self.path.join("nodes")
+    }
+
+    /// Where the node keeps the process id (in the node) of each running container: `<namespace>/<pod>/<container>`.
     pub fn containers(&self) -> PathBuf {
         self.path.join("containers")
     }
