@@ -1,24 +1,30 @@
 # One target for each thing a person does here. `make help` lists them.
 CARGO ?= cargo
 BIN := $(CURDIR)/target/debug
+# Debian keeps nft in sbin, which is not on every user's PATH.
+export PATH := $(PATH):/usr/sbin:/sbin
 # Seconds each fuzz target runs under `make fuzz`.
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz release
+.PHONY: help build demo test lint fmt fuzz release packages-demo packages-test
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
+# The Debian packages a target needs; installed (as root) or named.
+packages-demo packages-test: packages-%:
+	@.ci/packages $*
+
 build: ## build all programs (fast profile)
 	$(CARGO) build --locked --workspace --bins
 
-demo: build ## the story from nothing: plain, mesh, denied, plain again; ends by itself
+demo: packages-demo build ## the story from nothing: plain, mesh, denied, plain again; ends by itself
 	$(BIN)/lateen demo
 
 # Everything is built in one go first: tests run our programs from target/debug, and cargo builds the programs of other
 # packages only when asked to. The second command then finds everything built.
-test: ## build everything once and run all tests (as root: namespaces and rules are real)
+test: packages-test ## build everything once and run all tests (as root: namespaces and rules are real)
 	$(CARGO) build --locked --workspace --all-targets
 	$(CARGO) test --locked --workspace --no-fail-fast
 

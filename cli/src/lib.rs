@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 mod demo;
 mod lab;
+mod output;
 mod ztunnel_config;
 
 /// Lateen: an ambient service mesh.
@@ -33,7 +34,11 @@ enum Verb {
     /// Show the mesh's main job on a lab, step by step; ends by itself
     Demo,
     /// Print the version
-    Version,
+    Version {
+        /// How to print
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: output::Output,
+    },
 }
 
 /// Parses argv and does what it says.
@@ -49,13 +54,20 @@ pub fn run() -> ExitCode {
         Verb::Lab(verb) => lab::run(verb),
         Verb::ZtunnelConfig(verb) => ztunnel_config::run(&verb),
         Verb::Demo => demo::run(),
-        Verb::Version => {
-            println!("lateen {}", env!("CARGO_PKG_VERSION"));
-            Ok(ExitCode::SUCCESS)
-        }
+        Verb::Version { output } => version(output),
     };
     done.unwrap_or_else(|error| {
         eprintln!("lateen: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Our own version; those of running programs are in their dumps.
+fn version(output: output::Output) -> anyhow::Result<ExitCode> {
+    let version = env!("CARGO_PKG_VERSION");
+    match output {
+        output::Output::Table => println!("lateen {version}"),
+        output::Output::Json | output::Output::Yaml => output.print(&serde_json::json!({ "lateen": version }))?,
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
@@ -15,6 +14,8 @@ mod table;
 mod view;
 
 use table::Table;
+
+use crate::output::Output;
 
 /// The verbs of `lateen ztunnel-config`.
 #[derive(Debug, Subcommand)]
@@ -97,13 +98,6 @@ pub(crate) struct Source {
     output: Output,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-    Yaml,
-}
-
 /// As seen from the pod that ztunnel serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Direction {
@@ -147,8 +141,7 @@ fn show(source: &Source, section: impl Fn(&Value) -> (Table, Value)) -> anyhow::
         let (table, objects) = section(&dump.value);
         match source.output {
             Output::Table => print!("{table}"),
-            Output::Json => println!("{}", serde_json::to_string_pretty(&objects)?),
-            Output::Yaml => print!("{}", serde_saphyr::to_string(&objects).context("printing YAML")?),
+            Output::Json | Output::Yaml => source.output.print(&objects)?,
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -146,7 +146,8 @@ fn start_node(netns: &Netns, config: NodeConfig) -> anyhow::Result<Child> {
     let text = serde_json::to_vec_pretty(&config).context("writing the node's configuration")?;
     std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg(verbs::MACHINE).arg(&file).stdin(Stdio::null());
+    // An ordinary user's PATH often lacks the sbin directories, where nft is.
+    command.arg(verbs::MACHINE).arg(&file).stdin(Stdio::null()).env("PATH", node::PATH);
     netns.run(|| command.spawn())?.with_context(|| format!("starting node {number}"))
 }
 
