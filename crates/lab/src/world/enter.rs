@@ -135,12 +135,13 @@ fn inside(state: &StateDir, place: &Place, verb: &str) -> anyhow::Result<Command
     let note = state.nodes().join(&container.node);
     let node = fs::read_to_string(&note).with_context(|| format!("reading {}", note.display()))?;
     // The node's first process through the eyes of the lab's: process ids differ outside.
-    let node = format!("/proc/{}/root/proc/{}/ns", state.pid()?, node.trim());
+    let eyes = PathBuf::from(format!("/proc/{}/root", state.pid()?));
+    let node = eyes.join(format!("proc/{}/ns", node.trim()));
     let mut kinds = Vec::new();
     for (kind, flag) in
         [("user", CloneFlags::CLONE_NEWUSER), ("pid", CloneFlags::CLONE_NEWPID), ("mnt", CloneFlags::CLONE_NEWNS)]
     {
-        let path = Path::new(&node).join(kind);
+        let path = node.join(kind);
         let (theirs, ours) = (fs::read_link(&path), fs::read_link(format!("/proc/self/ns/{kind}")));
         let theirs = theirs.with_context(|| format!("looking at {}", path.display()))?;
         // Entering one's own user namespace is an error.
