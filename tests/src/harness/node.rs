@@ -6,7 +6,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -152,18 +152,11 @@ impl Drop for Ztunnel {
     }
 }
 
-/// The program as built from this tree; `cargo test` does not build other packages' programs by itself.
-fn binary() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "lateen-ztunnel", "--bin", "ztunnel"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .expect("cargo runs");
-        assert!(built.success(), "ztunnel does not build");
-        let test = std::env::current_exe().expect("a path");
-        let profile = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
-        profile.join("ztunnel")
-    })
+/// The program as `make test` built it. It is not built from here: cargo would choose the features of its dependencies for
+/// this one package, and compile most of them a second time.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a path");
+    let built = test.ancestors().nth(2).expect("target/<profile>/deps/<test>").join("ztunnel");
+    assert!(built.is_file(), "there is no {}: run `make build` first, as `make test` does", built.display());
+    built
 }
