@@ -49,8 +49,10 @@ impl EarlyError {
 /// Carries one CONNECT until it ends, or the pod's drain is forced.
 pub async fn handle(pod: &Arc<Pod>, carrier: &Carrier, arrival: Arrival) {
     tokio::select! {
-        () = carry(pod, carrier, arrival) => {}
+        // A drain ends the tunnels too; what was cut must not be recorded as having ended by itself.
+        biased;
         () = pod.drain.forced() => {}
+        () = carry(pod, carrier, arrival) => {}
     }
 }
 

@@ -23,8 +23,10 @@ use crate::{
 pub async fn handle(pod: Arc<Pod>, stream: TcpStream, peer: SocketAddr, keep: KeepSource) {
     let _open = OpenSocket::new(Direction::Inbound);
     tokio::select! {
-        () = carry(&pod, stream, canonical(peer), keep) => {}
+        // A drain ends the tunnels too; what was cut must not be recorded as having ended by itself.
+        biased;
         () = pod.drain.forced() => {}
+        () = carry(&pod, stream, canonical(peer), keep) => {}
     }
 }
 

@@ -36,8 +36,10 @@ pub async fn handle(pod: Arc<Pod>, stream: TcpStream, peer: SocketAddr) {
     let carrying = carry(&pod, stream, client, trace).instrument(span);
     // Dropping it closes both ends; the report's guard then says why.
     tokio::select! {
-        () = carrying => {}
+        // A drain ends the tunnels too; what was cut must not be recorded as having ended by itself.
+        biased;
         () = pod.drain.forced() => {}
+        () = carrying => {}
     }
 }
 
