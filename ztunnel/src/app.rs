@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use lateen_identity::{
     ca_client::{Asking, CaClient},
-    channel,
+    channel, crypto,
     keeper::{Clock, Keeper},
 };
 use lateen_rt::{
@@ -52,6 +52,9 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 pub fn run(config: Config) -> anyhow::Result<()> {
     let log = log::init(&config.log).context("starting the log")?;
     raise_descriptor_limit();
+    if config.proxy.pqc_only {
+        crypto::only_post_quantum().context("COMPLIANCE_POLICY")?;
+    }
     let registry = Registry::new(catalogue::TABLE);
     registry.install().context("installing the metrics registry")?;
     let data = data_runtime(config.worker_threads)?;

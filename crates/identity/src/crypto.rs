@@ -2,26 +2,40 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs as aws};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs as aws};
 
-/// TLS 1.3 only, and of it what the reference offers: AES in GCM, no ChaCha20. The post-quantum hybrid comes first;
-/// classic groups follow for peers that lack it, and a key share for X25519 goes along, so they lose no round trip.
+static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+
+/// Cryptography was used before the choice was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the key exchange must be chosen before the first connection is made")]
+pub struct AlreadyChosen;
+
+/// From now on, and for the whole process, keys are exchanged by the post-quantum hybrid only; peers that lack it are
+/// refused. To be called before anything else of this crate.
+pub fn only_post_quantum() -> Result<(), AlreadyChosen> {
+    PROVIDER.set(Arc::new(with(vec![aws::kx_group::X25519MLKEM768]))).map_err(|_| AlreadyChosen)
+}
+
+/// The post-quantum hybrid comes first; classic groups follow for peers that lack it, and a key share for X25519 goes
+/// along, so they lose no round trip.
 pub fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    let make = || {
-        Arc::new(CryptoProvider {
-            cipher_suites: vec![
-                aws::cipher_suite::TLS13_AES_256_GCM_SHA384,
-                aws::cipher_suite::TLS13_AES_128_GCM_SHA256,
-            ],
-            kx_groups: vec![
-                aws::kx_group::X25519MLKEM768,
-                aws::kx_group::X25519,
-                aws::kx_group::SECP256R1,
-                aws::kx_group::SECP384R1,
-            ],
-            ..aws::default_provider()
-        })
+    let usual = || {
+        Arc::new(with(vec![
+            aws::kx_group::X25519MLKEM768,
+            aws::kx_group::X25519,
+            aws::kx_group::SECP256R1,
+            aws::kx_group::SECP384R1,
+        ]))
     };
-    PROVIDER.get_or_init(make).clone()
+    PROVIDER.get_or_init(usual).clone()
+}
+
+/// TLS 1.3 only, and of it what the reference offers: AES in GCM, no ChaCha20.
+fn with(kx_groups: Vec<&'static dyn SupportedKxGroup>) -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: vec![aws::cipher_suite::TLS13_AES_256_GCM_SHA384, aws::cipher_suite::TLS13_AES_128_GCM_SHA256],
+        kx_groups,
+        ..aws::default_provider()
+    }
 }

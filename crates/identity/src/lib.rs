@@ -6,11 +6,11 @@
 pub mod ca_client;
 pub mod cert;
 pub mod channel;
+pub mod crypto;
 pub mod facts;
 pub mod handshake;
 pub mod keeper;
 pub mod verify;
 
-mod crypto;
 #[cfg(test)]
 mod testing;

@@ -25,14 +25,12 @@ fn any(port: u16, ipv6: bool) -> Value {
 pub(super) fn view(config: &Config) -> Value {
     let (place, proxy, control) = (&config.place, &config.proxy, &config.control);
     let ipv6 = proxy.ipv6;
-    let mut illegal = vec![15001, 15006, 15008];
-    illegal.extend(proxy.socks5.then_some(15080));
     let dns_addr = match config.dns.address {
         Some(ip) => json!({ "SocketAddr": std::net::SocketAddr::new(ip, config.dns.port).to_string() }),
         None => json!({ "Localhost": [ipv6, config.dns.port] }),
     };
     json!({
-        "proxy": proxy.enabled,
+        "proxy": true,
         "dnsProxy": config.dns.enabled,
         "proxyMode": match proxy.mode { ProxyMode::Shared => "Shared", ProxyMode::Dedicated(_) => "Dedicated" },
         "network": place.network.as_str(),
@@ -51,9 +49,9 @@ pub(super) fn view(config: &Config) -> Value {
         "inboundAddr": any(15008, ipv6),
         "inboundPlaintextAddr": any(15006, ipv6),
         "outboundAddr": any(15001, ipv6),
-        "socks5Addr": proxy.socks5.then(|| json!({ "Localhost": [false, 15080] })),
+        "socks5Addr": Value::Null,
         "dnsProxyAddr": dns_addr,
-        "illegalPorts": illegal,
+        "illegalPorts": crate::pod::ILLEGAL_PORTS,
         "windowSize": proxy.hbone.stream_window,
         "connectionWindowSize": proxy.hbone.connection_window,
         "frameSize": proxy.hbone.frame_size,

@@ -37,8 +37,6 @@ pub struct Ca {
     pub server: ChannelConfig,
     /// The validity asked for.
     pub secret_ttl: Duration,
-    /// Revoked certificates; empty means none are checked.
-    pub crl_path: Option<PathBuf>,
 }
 
 const DEFAULT_ROOT: &str = "./var/run/secrets/istio/root-cert.pem";
@@ -83,6 +81,15 @@ impl Ca {
                 reason: "this build has no fake authority; point CA_ADDRESS at a real one".to_owned(),
             });
         }
+        if let Some(given) = vars.text("CRL_PATH") {
+            return Err(ConfigError::Variable {
+                name: "CRL_PATH".to_owned(),
+                given,
+                reason: "this build does not check revocation lists, and to go on would accept what was revoked; \
+                         leave it unset and keep certificates short-lived (SECRET_TTL)"
+                    .to_owned(),
+            });
+        }
         let address = vars.raw("CA_ADDRESS").map_or_else(|| default_address(vars), str::to_owned);
         if address.trim().is_empty() {
             return Err(ConfigError::Missing {
@@ -93,7 +100,6 @@ impl Ca {
         Ok(Self {
             server: channel(vars, (address.trim(), "CA"), cluster)?,
             secret_ttl: vars.duration_or("SECRET_TTL", DAY)?,
-            crl_path: vars.text("CRL_PATH").map(PathBuf::from),
         })
     }
 }

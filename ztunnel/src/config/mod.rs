@@ -99,12 +99,6 @@ impl Config {
                          set one of them to false",
             });
         }
-        if !proxy.enabled && !dns.enabled {
-            return Err(ConfigError::Conflict {
-                variables: "ENABLE_PROXY and ISTIO_META_DNS_CAPTURE",
-                reason: "both are off, so there is nothing to do; set one of them to true",
-            });
-        }
         Ok(Self {
             ca: Ca::read(vars, &place.cluster)?,
             place,

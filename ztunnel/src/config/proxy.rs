@@ -50,8 +50,6 @@ pub enum SourcePolicy {
 /// Connections, tunnels, sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxy {
-    /// `false` is DNS only.
-    pub enabled: bool,
     /// Shared or dedicated.
     pub mode: ProxyMode,
     /// Listen and dial over IPv6 too.
@@ -68,10 +66,6 @@ pub struct Proxy {
     pub localhost_app_tunnel: bool,
     /// Peers' baggage is believed for labels.
     pub response_baggage: bool,
-    /// SOCKS5 on 15080.
-    pub socks5: bool,
-    /// TLS 1.2 is accepted too.
-    pub tls12: bool,
     /// Only post-quantum key agreement.
     pub pqc_only: bool,
     /// Which policy decided is logged at INFO.
@@ -157,6 +151,7 @@ const MINUTES: Duration = Duration::from_secs(60);
 
 impl Proxy {
     pub(super) fn read(vars: &Vars) -> Result<Self, ConfigError> {
+        not_offered(vars)?;
         let mode = mode(vars)?;
         let default_mark = (mode == ProxyMode::Shared).then_some(MARK);
         let compliance = vars.parsed("COMPLIANCE_POLICY", |given| match given {
@@ -164,7 +159,6 @@ impl Proxy {
             _ => Err("the only policy is pqc; leave it empty for none".to_owned()),
         })?;
         Ok(Self {
-            enabled: vars.flag_or("ENABLE_PROXY", true)?,
             in_pod: InPod {
                 uds: vars.text("INPOD_UDS").unwrap_or_else(|| "/var/run/ztunnel/ztunnel.sock".to_owned()).into(),
                 port_reuse: vars.flag_or("INPOD_PORT_REUSE", true)?,
@@ -187,12 +181,23 @@ impl Proxy {
             hbone: Hbone::read(vars)?,
             localhost_app_tunnel: vars.flag_or("LOCALHOST_APP_TUNNEL", true)?,
             response_baggage: vars.flag_or("ENABLE_RESPONSE_BAGGAGE", true)?,
-            socks5: vars.flag_or("UNSTABLE_ENABLE_SOCKS5", false)?,
-            tls12: vars.flag_or("TLS12_ENABLED", false)?,
             pqc_only: compliance.unwrap_or(false),
             policy_info_logging: vars.flag_or("AUTHZ_POLICY_INFO_LOGGING", false)?,
         })
     }
+}
+
+/// Refuses what the reference can be told and this build cannot do: who asked for it must not believe to have it.
+fn not_offered(vars: &Vars) -> Result<(), ConfigError> {
+    let only = |name: &str, possible: bool, reason: &str| match vars.flag_or(name, possible)? {
+        given if given == possible => Ok(()),
+        given => {
+            Err(ConfigError::Variable { name: name.to_owned(), given: given.to_string(), reason: reason.to_owned() })
+        }
+    };
+    only("ENABLE_PROXY", true, "this build cannot run as a DNS proxy alone; leave it unset")?;
+    only("TLS12_ENABLED", false, "this build speaks TLS 1.3 only; leave it unset and upgrade the peers")?;
+    only("UNSTABLE_ENABLE_SOCKS5", false, "this build has no SOCKS5 listener; leave it unset")
 }
 
 impl Hbone {

@@ -166,6 +166,33 @@ fn refusals_name_the_variable_and_the_mend() {
     check(&[("XDS_ADDRESS", "ftp://x")], &["XDS_ADDRESS", "https://"]);
     check(&[("LOCAL_XDS", "a"), ("LOCAL_XDS_PATH", "b")], &["LOCAL_XDS_PATH and LOCAL_XDS"]);
     check(&[("XDS_ON_DEMAND", "true")], &["XDS_ON_DEMAND", "DNS_CAPTURE"]);
-    check(&[("ENABLE_PROXY", "false"), ("ISTIO_META_DNS_CAPTURE", "false")], &["ENABLE_PROXY"]);
     check(&[("FAKE_CA", "true")], &["FAKE_CA", "CA_ADDRESS"]);
+}
+
+#[test]
+fn what_this_build_cannot_do_is_refused_and_not_ignored() {
+    let check = |name: &str, given: &str| {
+        let text = refusal(&[(name, given)]);
+        assert!(text.contains(name) && text.contains("this build") && text.contains("leave it unset"), "{text}");
+    };
+    check("ENABLE_PROXY", "false");
+    check("TLS12_ENABLED", "true");
+    check("UNSTABLE_ENABLE_SOCKS5", "true");
+    check("CRL_PATH", "/etc/crl/revoked.pem");
+    let same =
+        [("ENABLE_PROXY", "true"), ("TLS12_ENABLED", "false"), ("UNSTABLE_ENABLE_SOCKS5", "0"), ("CRL_PATH", "")];
+    assert!(!config(&same).proxy.pqc_only, "what changes nothing is accepted");
+    assert!(config(&[("COMPLIANCE_POLICY", "pqc")]).proxy.pqc_only);
+}
+
+#[test]
+fn the_systems_roots_are_a_file_or_a_clear_refusal() {
+    let read = Config::from_vars(&Vars::new(&[("XDS_ROOT_CA", "SYSTEM")]), None, 4);
+    match read {
+        Ok(config) => {
+            let server = config.control.server.expect("a server");
+            assert!(matches!(server.roots, lateen_identity::channel::Roots::File(path) if path.exists()));
+        }
+        Err(error) => assert!(error.to_string().contains("name a PEM file"), "{error}"),
+    }
 }
