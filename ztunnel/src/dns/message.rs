@@ -21,6 +21,9 @@ const TTL: u32 = 30;
 /// RFC 1035 §2.3.4: what every resolver takes over UDP.
 const UDP_MIN: u16 = 512;
 
+/// QR in the header's third byte (RFC 1035 §4.1.1).
+const RESPONSE: u8 = 0x80;
+
 /// A query we may answer.
 #[derive(Debug, Clone)]
 pub struct Asked {
@@ -35,12 +38,16 @@ pub enum Parsed {
     Query(Box<Asked>),
     /// This is the answer already.
     Refused(Vec<u8>),
-    /// Nothing can be answered: there is not even a header.
+    /// Nothing is answered: there is not even a header, or it is an answer itself. Two servers that answer each
+    /// other's answers, with a forged source to begin it, would never stop.
     Noise,
 }
 
 /// Reads what a client sent.
 pub fn parse(bytes: &[u8]) -> Parsed {
+    if bytes.get(2).is_none_or(|flags| flags & RESPONSE != 0) {
+        return Parsed::Noise;
+    }
     let Ok(message) = Message::from_vec(bytes) else {
         // A header that can be read is answered, so that the client does not wait in vain.
         let Some(id) = bytes.get(..12).map(|header| u16::from_be_bytes([header[0], header[1]])) else {
@@ -49,9 +56,6 @@ pub fn parse(bytes: &[u8]) -> Parsed {
         return refuse(&Message::error_msg(id, OpCode::Query, ResponseCode::FormErr));
     };
     let error = |code| refuse(&error_response(&message, code));
-    if message.metadata.message_type == MessageType::Response {
-        return error(ResponseCode::FormErr);
-    }
     if message.metadata.op_code != OpCode::Query {
         return error(ResponseCode::NotImp);
     }

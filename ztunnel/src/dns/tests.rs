@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::{
     answer::{Decision, Family, Rules, decide},
     forward::{ForwardError, Forwarder, nameservers},
+    message::{Parsed, parse},
     serve::{DnsSockets, Resolver, bind, start},
 };
 use crate::{config::Dns, fixtures::bytes};
@@ -381,19 +382,25 @@ async fn what_is_no_query_is_refused() {
     let pod = pod(None).await;
     let mut notify = query("a.", RecordType::A);
     notify.metadata.op_code = OpCode::Notify;
-    let mut response = query("a.", RecordType::A);
-    response.metadata.message_type = MessageType::Response;
     let none = Message::new(7, MessageType::Query, OpCode::Query);
-    for (message, code) in
-        [(notify, ResponseCode::NotImp), (response, ResponseCode::FormErr), (none, ResponseCode::FormErr)]
-    {
+    for (message, code) in [(notify, ResponseCode::NotImp), (none, ResponseCode::FormErr)] {
         for answer in pod.both(&message).await {
             assert_eq!((answer.metadata.response_code, answer.metadata.id), (code, 7));
         }
     }
-    let garbage = pod.udp(&[0xff; 40]).await;
+    let garbage = pod.udp(&[0x7f; 40]).await;
     assert_eq!(Message::from_vec(&garbage).expect("an answer").metadata.response_code, ResponseCode::FormErr);
     pod.drain.start();
+}
+
+#[test]
+fn an_answer_is_never_answered() {
+    let mut response = query("a.", RecordType::A);
+    response.metadata.message_type = MessageType::Response;
+    let response = response.to_vec().expect("encodes");
+    for bytes in [&response[..], &response[..14], &[0xff; 40], &[0x7f; 2], &[]] {
+        assert!(matches!(parse(bytes), Parsed::Noise), "{bytes:?}");
+    }
 }
 
 #[test]
