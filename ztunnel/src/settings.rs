@@ -38,7 +38,11 @@ pub fn data_path(config: &Config) -> Settings {
             client_streams_max: proxy.hbone.streams_max.into(),
             ..lateen_hbone::settings::Settings::default()
         },
-        pool: PoolLimits { streams_max: proxy.hbone.streams_max.into(), idle_timeout: proxy.hbone.unused_timeout },
+        pool: PoolLimits {
+            streams_max: proxy.hbone.streams_max.into(),
+            idle_timeout: proxy.hbone.unused_timeout,
+            ..PoolLimits::default()
+        },
     }
 }
 

@@ -32,6 +32,9 @@ use places::Places;
 /// How long a connection without tunnels is kept.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Connections one pool has at a time. One to each of so many destinations; a busy one takes several.
+pub const CONNECTIONS_MAX: usize = 8192;
+
 /// Limits of a pool.
 #[derive(Debug, Clone)]
 pub struct PoolLimits {
@@ -39,11 +42,14 @@ pub struct PoolLimits {
     pub streams_max: usize,
     /// How long a connection without tunnels is kept.
     pub idle_timeout: Duration,
+    /// Connections, open and being dialled. At the limit those without tunnels make room; if there is none, no more are
+    /// dialled.
+    pub connections_max: usize,
 }
 
 impl Default for PoolLimits {
     fn default() -> Self {
-        Self { streams_max: 100, idle_timeout: IDLE_TIMEOUT }
+        Self { streams_max: 100, idle_timeout: IDLE_TIMEOUT, connections_max: CONNECTIONS_MAX }
     }
 }
 
@@ -53,6 +59,9 @@ pub enum PoolError<E> {
     /// No connection could be made. All who waited for the same dial get the same error.
     #[error("{0}")]
     Dial(Arc<E>),
+    /// There are as many connections as there may be, and each carries tunnels.
+    #[error("no more than {0} tunnel connections are kept for one pod, and all are in use")]
+    Full(usize),
     /// The connection is there, but the tunnel was not opened.
     #[error(transparent)]
     Connect(ConnectError),
@@ -113,6 +122,7 @@ enum Found<M, E> {
     Place(Connection<M>, Occupied),
     Wait(watch::Receiver<Dialling<E>>),
     Dial(watch::Sender<Dialling<E>>),
+    Full,
 }
 
 impl<K, M, E> Pool<K, M, E>
@@ -156,6 +166,7 @@ where
                     outcome_of(outcome).await?;
                     continue;
                 }
+                Found::Full => return Err(PoolError::Full(self.shared.limits.connections_max)),
                 Found::Dial(report) => {
                     let (connection, place) = self.dial(key, report, dial()).await?;
                     (connection, place, true)
@@ -230,9 +241,17 @@ impl<K: Hash + Eq + Clone, M: Clone, E> Shared<K, M, E> {
                 return Found::Place(connection.clone(), place);
             }
         }
-        if let Some(outcome) = entry.dialling.as_ref().filter(|outcome| outcome.has_changed().is_ok()) {
+        if let Some(outcome) = entry.dialling.as_ref().filter(|_| entry.is_dialling()) {
             return Found::Wait(outcome.clone());
         }
+        if is_full(&entries, self.limits.connections_max) {
+            // Idle ones first: they are only kept in case they are wanted again.
+            forget(&mut entries, Duration::ZERO);
+            if is_full(&entries, self.limits.connections_max) {
+                return Found::Full;
+            }
+        }
+        let entry = entries.entry(key.clone()).or_default();
         let (report, outcome) = watch::channel(Dialling::Running);
         entry.dialling = Some(outcome);
         Found::Dial(report)
@@ -266,14 +285,28 @@ impl<K: Hash + Eq + Clone, M: Clone, E> Shared<K, M, E> {
     }
 
     fn forget_idle(&self) {
-        self.entries.lock().retain(|_, entry| {
-            entry.connections.retain(|connection| {
-                connection.client.is_open() && !connection.places.idle_for(self.limits.idle_timeout)
-            });
-            !entry.connections.is_empty()
-                || entry.dialling.as_ref().is_some_and(|outcome| outcome.has_changed().is_ok())
-        });
+        forget(&mut self.entries.lock(), self.limits.idle_timeout);
     }
+}
+
+impl<M, E> Entry<M, E> {
+    fn is_dialling(&self) -> bool {
+        self.dialling.as_ref().is_some_and(|outcome| outcome.has_changed().is_ok())
+    }
+}
+
+/// Forgets connections that have ended, or carried nothing for `idle`.
+fn forget<K: Hash + Eq, M, E>(entries: &mut HashMap<K, Entry<M, E>>, idle: Duration) {
+    entries.retain(|_, entry| {
+        entry.connections.retain(|connection| connection.client.is_open() && !connection.places.idle_for(idle));
+        !entry.connections.is_empty() || entry.is_dialling()
+    });
+}
+
+fn is_full<K, M, E>(entries: &HashMap<K, Entry<M, E>>, max: usize) -> bool {
+    // Asked only before a dial, which costs far more than this sum.
+    let count = |entry: &Entry<M, E>| entry.connections.len() + usize::from(entry.is_dialling());
+    entries.values().map(count).sum::<usize>() >= max
 }
 
 impl<M, E> Default for Entry<M, E> {

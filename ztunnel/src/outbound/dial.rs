@@ -67,6 +67,9 @@ pub enum TunnelError {
     /// A name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// The pod has too many tunnel connections.
+    #[error("no more than {0} tunnel connections are kept for one pod, and all are in use")]
+    Full(usize),
     /// Somebody else's dial, which we waited for, failed.
     #[error("{0}")]
     Shared(Arc<TunnelError>),
@@ -89,7 +92,7 @@ impl TunnelError {
             Self::Tcp(DialError::Timeout { to, .. }) if to.port() == HBONE_PORT => Flag::NetworkPolicy,
             Self::Tls(_) => Flag::TlsFailure,
             Self::Http(_) => Flag::H2Failure,
-            Self::Tcp(_) | Self::Connect(_) | Self::Name(_) => Flag::Connect,
+            Self::Tcp(_) | Self::Connect(_) | Self::Name(_) | Self::Full(_) => Flag::Connect,
             Self::Shared(error) => error.flag(),
         }
     }
@@ -99,6 +102,7 @@ impl From<PoolError<TunnelError>> for TunnelError {
     fn from(error: PoolError<TunnelError>) -> Self {
         match error {
             PoolError::Dial(error) => Arc::try_unwrap(error).unwrap_or_else(Self::Shared),
+            PoolError::Full(max) => Self::Full(max),
             PoolError::Connect(error) => Self::Connect(error),
         }
     }

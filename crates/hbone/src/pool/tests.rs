@@ -24,8 +24,11 @@ const PATIENT: Duration = Duration::from_secs(300);
 
 impl Rig {
     fn new(streams_max: usize) -> Self {
+        Self::with(PoolLimits { streams_max, idle_timeout: PATIENT, ..PoolLimits::default() })
+    }
+
+    fn with(limits: PoolLimits) -> Self {
         let server = EchoServer::new();
-        let limits = PoolLimits { streams_max, idle_timeout: PATIENT };
         Self { pool: Pool::new(limits, &server.tasks, &server.drain), server }
     }
 
@@ -209,4 +212,19 @@ async fn keys_can_be_forgotten_while_tunnels_go_on() {
 fn it_crosses_threads() {
     fn crosses<T: Send + Sync>() {}
     crosses::<Pool<String, String, Infallible>>();
+}
+
+#[tokio::test]
+async fn connections_are_limited_and_idle_ones_make_room() {
+    let rig = Rig::with(PoolLimits { streams_max: 1, idle_timeout: PATIENT, connections_max: 2 });
+    let (first, second) = (rig.open("a").await, rig.open("b").await);
+    for key in ["a", "c"] {
+        let full = rig.open_with(key, &Drain::new()).await.expect_err("both are in use");
+        assert!(matches!(full, PoolError::Full(2)), "{full}");
+    }
+    assert_eq!((rig.server.opened(), rig.pool.connections()), (2, 2));
+    drop(first);
+    let third = rig.open("c").await;
+    assert_eq!((rig.server.opened(), rig.pool.connections()), (3, 2), "the idle one made room");
+    drop((second, third));
 }
