@@ -57,6 +57,13 @@ impl Arrival {
         Ok(Tunnel::new(send, self.body, None))
     }
 
+    /// Returns once the client has reset the stream or its connection is gone: nobody waits for an answer any more.
+    /// Safe to drop and call again.
+    pub async fn abandoned(&mut self) {
+        // Either way the stream is over, whatever the reason.
+        let _reason = std::future::poll_fn(|context| self.respond.poll_reset(context)).await;
+    }
+
     /// Answers with `status` and ends the stream.
     pub fn refuse(mut self, status: StatusCode) -> Result<(), h2::Error> {
         answer(&mut self.respond, status, None, true).map(|_| ())

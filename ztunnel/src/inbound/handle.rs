@@ -96,7 +96,7 @@ struct Delivery<'a> {
 
 async fn deliver(
     by: Delivery<'_>,
-    arrival: Arrival,
+    mut arrival: Arrival,
     report: &Report,
     guard: &mut InboundGuard,
 ) -> Result<(), ArrivalError> {
@@ -105,7 +105,13 @@ async fn deliver(
         return Err(error);
     }
     let to = application(by);
-    let mut application = match reach(by.pod, to, (by.carrier.client, by.carrier.keep), guard).await {
+    let reached = tokio::select! {
+        // First, so that a client that opens and resets streams in haste costs no dials.
+        biased;
+        () = arrival.abandoned() => return Err(ArrivalError::Answer("its stream was reset".to_owned())),
+        reached = reach(by.pod, to, (by.carrier.client, by.carrier.keep), guard) => reached,
+    };
+    let mut application = match reached {
         Ok(application) => application,
         Err(error) => {
             let status = match error {

@@ -277,3 +277,35 @@ async fn a_stalled_reader_stops_the_writer() {
     let mut into = vec![0; sent];
     soon(far_end.read_exact(&mut into)).await.expect("everything arrives");
 }
+
+/// A client that opens and resets streams must not leave work behind for each of them.
+#[tokio::test]
+async fn a_request_that_was_reset_is_abandoned() {
+    let server = EchoServer::new();
+    let (near, far) = duplex(64 * 1024);
+    let settings = server.settings.clone();
+    let (arrived, mut arrivals) = tokio::sync::mpsc::channel(1);
+    server.tasks.spawn("server", async move {
+        let drain = Drain::new();
+        let ended = serve(far, &settings, &drain, |arrival| arrived.try_send(arrival).expect("one at a time"));
+        ended.await.ok();
+    });
+    let client = open(near, &server.settings, &server.tasks, &server.drain).await.expect("open");
+    let authority = to("10.0.0.9:80");
+    let mut asking = Box::pin(client.connect(&authority));
+    let mut arrival = tokio::select! {
+        _ = &mut asking => panic!("nobody answered"),
+        arrival = arrivals.recv() => arrival.expect("arrives"),
+    };
+    within("no reset yet", Duration::from_millis(50), arrival.abandoned()).await.expect_err("the client waits");
+    drop(asking);
+    soon(arrival.abandoned()).await;
+    drop(arrival);
+    let mut asking = Box::pin(client.connect(&authority));
+    let mut arrival = tokio::select! {
+        _ = &mut asking => panic!("nobody answered"),
+        arrival = arrivals.recv() => arrival.expect("arrives"),
+    };
+    server.drain.force();
+    soon(arrival.abandoned()).await;
+}
