@@ -385,9 +385,13 @@ async fn an_unknown_address_is_demanded_once_and_waited_for() {
     };
     let wanted = at("10.0.0.1");
     let (world, ()) = tokio::join!(wait::address(&store, &demands, &wanted), answer);
-    assert!(world.workload_by_ip(&wanted).is_some());
-    let nowhere = wait::address(&store, &demands, &at("10.0.0.9")).await;
-    assert!(nowhere.workload_by_ip(&at("10.0.0.9")).is_none(), "the wait is bounded");
+    assert!(world.expect("answered").workload_by_ip(&wanted).is_some());
+    let silence = wait::address(&store, &demands, &at("10.0.0.9")).await.expect_err("nobody answers");
+    assert_eq!(
+        (silence.address.as_str(), silence.after),
+        ("/10.0.0.9", wait::DEMAND_TIMEOUT),
+        "silence is no \"none\""
+    );
     inbox.take();
     let nobody = async {
         assert_eq!(inbox.drain().await, ["/10.0.0.8"]);
@@ -396,7 +400,8 @@ async fn an_unknown_address_is_demanded_once_and_waited_for() {
     };
     let begun = tokio::time::Instant::now();
     let eighth = at("10.0.0.8");
-    tokio::join!(wait::address(&store, &demands, &eighth), nobody);
+    tokio::join!(wait::address(&store, &demands, &eighth), nobody).0.expect("\"there is none\" is an answer");
     assert!(begun.elapsed() < wait::DEMAND_TIMEOUT, "\"there is none\" ends the wait");
-    assert!(Arc::ptr_eq(&wait::address(&store, &wait::Demands::Off, &at("1.1.1.1")).await, &store.load()));
+    let unasked = wait::address(&store, &wait::Demands::Off, &at("1.1.1.1")).await.expect("nobody is asked");
+    assert!(Arc::ptr_eq(&unasked, &store.load()));
 }

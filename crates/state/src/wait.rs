@@ -110,23 +110,39 @@ impl Demands {
     }
 }
 
-/// The current world, or, when it does not know `address` and demands are on, the one after the answer about it: at the
-/// latest after [`DEMAND_TIMEOUT`].
-pub async fn address(store: &WorldStore, demands: &Demands, address: &NetworkAddress) -> Arc<World> {
+/// The control plane did not say whether there is anything at an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the control plane did not say within {after:?} what {address} is")]
+pub struct Unanswered {
+    /// What was asked for.
+    pub address: String,
+    /// How long.
+    pub after: Duration,
+}
+
+/// The current world, or, when it does not know `address` and demands are on, the one after the answer about it.
+/// Without an answer there is no world to decide in: taking the address for unknown would pass traffic in clear.
+pub async fn address(
+    store: &WorldStore,
+    demands: &Demands,
+    address: &NetworkAddress,
+) -> Result<Arc<World>, Unanswered> {
     let world = store.load();
-    let Demands::On(asked) = demands else { return world };
+    let Demands::On(asked) = demands else { return Ok(world) };
     if world.holds(address) {
-        return world;
+        return Ok(world);
     }
     let key = address.to_string();
     // Subscribed before asking, so that no answer is missed.
     let answers = asked.answers.subscribe();
     asked.inbox.push(key.clone());
     tokio::select! {
-        _known = until(store, DEMAND_TIMEOUT, |world| world.holds(address).then_some(())) => {}
-        () = answer_about(&key, answers) => {}
+        known = until(store, DEMAND_TIMEOUT, |world| world.holds(address).then_some(())) => match known {
+            Some((world, ())) => Ok(world),
+            None => Err(Unanswered { address: key, after: DEMAND_TIMEOUT }),
+        },
+        () = answer_about(&key, answers) => Ok(store.load()),
     }
-    store.load()
 }
 
 async fn answer_about(key: &str, mut answers: broadcast::Receiver<Arc<[String]>>) {

@@ -10,7 +10,7 @@ use std::{
 
 use lateen_rt::deadline::{Elapsed, within};
 use lateen_state::{
-    wait::{self, LOCAL_WORKLOAD_TIMEOUT, UnknownLocal},
+    wait::{self, LOCAL_WORKLOAD_TIMEOUT, Unanswered, UnknownLocal},
     workload::Workload,
     world::World,
 };
@@ -23,14 +23,25 @@ use crate::pod::Pod;
 /// For names that stand in place of addresses.
 const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Why nothing can be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// Who calls is not known.
+    #[error(transparent)]
+    Caller(#[from] UnknownLocal),
+    /// What was dialled may be anything.
+    #[error(transparent)]
+    Dialled(#[from] Unanswered),
+}
+
 /// The world to plan in, and who calls.
-pub async fn resolve(pod: &Pod, dialled: SocketAddr) -> Result<(Arc<World>, Arc<Workload>), UnknownLocal> {
+pub async fn resolve(pod: &Pod, dialled: SocketAddr) -> Result<(Arc<World>, Arc<Workload>), ResolveError> {
     let shared = &pod.shared;
     let found = wait::local_workload(&shared.world, &pod.key, LOCAL_WORKLOAD_TIMEOUT).await?;
     if !shared.demands.is_on() {
         return Ok(found);
     }
-    let world = wait::address(&shared.world, &shared.demands, &key(&shared.settings.network, dialled.ip())).await;
+    let world = wait::address(&shared.world, &shared.demands, &key(&shared.settings.network, dialled.ip())).await?;
     // The newer world may describe the caller anew.
     let source = world.local_workload(&pod.key).cloned().unwrap_or(found.1);
     Ok((world, source))
