@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use lateen_policy::decide::{Facts, Verdict, decide_with_missing};
+use lateen_policy::decide::{Facts, Refusal, Verdict, decide_with_missing};
 use lateen_rt::drain::Drain;
 use lateen_state::{
     workload::{PodKey, Workload},
@@ -157,11 +157,13 @@ impl PodConns {
     }
 
     /// Cuts every inbound connection that `world` no longer allows. A workload that is no longer known allows nothing
-    /// new, but does not end what runs: it may be a pod that is leaving, or a control plane that lost its memory.
+    /// new, but does not end what runs: it may be a pod that is leaving, or a control plane that lost its memory. Nor
+    /// does a policy that is named and has not arrived: some control planes send it after the workload that names it,
+    /// or take it away before, and its arrival brings us here again.
     fn reconsider(&self, world: &World) {
         let Some(workload) = world.local_workload(&self.pod) else { return };
         for inbound in self.inbound.lock().values_mut() {
-            if !inbound.passage.verdict(world, workload).is_allowed()
+            if is_forbidden(&inbound.passage.verdict(world, workload))
                 && let Some(cut) = inbound.cut.take()
                 && cut.send(()).is_err()
             {
@@ -178,6 +180,13 @@ impl PodConns {
         for flow in flows {
             flow.flush();
         }
+    }
+}
+
+fn is_forbidden(verdict: &Verdict) -> bool {
+    match verdict.refusal() {
+        None | Some(Refusal::PolicyMissing(_)) => false,
+        Some(Refusal::ExplicitlyDenied(_) | Refusal::NoneAllowed) => true,
     }
 }
 
@@ -244,7 +253,9 @@ impl Conns {
     /// Reconsiders live connections whenever a verdict could have changed, until the drain is forced.
     pub async fn watch(&self, store: &WorldStore, drain: &Drain) {
         let mut changes = store.subscribe();
-        let mut epoch = store.load().verdict_epoch();
+        changes.mark_changed();
+        // None seen yet: a connection may have been judged, and the world changed, before this began.
+        let mut epoch = None;
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
         loop {
             tokio::select! {
@@ -256,10 +267,9 @@ impl Conns {
                 () = drain.forced() => return,
             }
             let world = store.load();
-            if world.verdict_epoch() == epoch {
+            if epoch.replace(world.verdict_epoch()) == Some(world.verdict_epoch()) {
                 continue;
             }
-            epoch = world.verdict_epoch();
             for (_, pod) in self.pods() {
                 pod.reconsider(&world);
                 // Thousands of connections are judged in one go; let others run between pods.

@@ -90,8 +90,39 @@ async fn a_selector_policy_attached_later_reaches_live_connections() {
     rig.store.apply([server(&["shop/p"])]);
     assert!(is_cut(&mut http).await);
     assert!(!is_cut(&mut other).await);
-    rig.store.apply([server(&["shop/p", "shop/not-here"])]);
-    assert!(is_cut(&mut other).await, "a named policy that has not arrived allows nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_policy_that_has_not_arrived_cuts_nothing_until_it_is_here() {
+    let rig = Rig::new().await;
+    let (mut http, mut other) = (rig.conns.enter(passage(80), seen()), rig.conns.enter(passage(81), seen()));
+    let key = PodKey { name: "server".into(), namespace: "shop".into(), service_account: "server".into() };
+    let is_refused = |port| {
+        let world = rig.store.load();
+        !passage(port).verdict(&world, world.local_workload(&key).expect("known")).is_allowed()
+    };
+    rig.store.apply([server(&["shop/later"])]);
+    assert!(is_refused(80) && is_refused(81), "new connections wait for it");
+    assert!(!is_cut(&mut http).await && !is_cut(&mut other).await);
+    rig.store.apply([deny_port("later", 80, security::Scope::WorkloadSelector)]);
+    assert!(is_cut(&mut http).await);
+    assert!(!is_cut(&mut other).await);
+    rig.store.apply([deny_port("known", 81, security::Scope::Namespace), Change::RemovePolicy("shop/later".into())]);
+    assert!(is_cut(&mut other).await, "what is known to be denied is cut, whatever else is missing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changed_before_the_watch_began_is_seen() {
+    let store = world(&[pod("server", &["10.0.0.2"])], &[]);
+    let all = Conns::default();
+    let key = PodKey { name: "server".into(), namespace: "shop".into(), service_account: "server".into() };
+    let mut guard = all.pod(&"u".into(), &key).enter(passage(80), seen());
+    store.apply([deny_port("p", 80, security::Scope::Namespace)]);
+    let drain = Drain::new();
+    tokio::select! {
+        () = all.watch(&store, &drain) => panic!("it goes on"),
+        cut = is_cut(&mut guard) => assert!(cut),
+    }
 }
 
 #[tokio::test(start_paused = true)]
