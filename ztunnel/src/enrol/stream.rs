@@ -159,7 +159,12 @@ impl<P: Proxies> Conversation<'_, P> {
                     Ok(None) => return Err(End::Closed),
                     Err(error) => return Err(refuse(stream, End::Unreadable(error)).await),
                 },
-                _ = retry.tick() => self.retry().await,
+                _ = retry.tick() => {
+                    self.retry().await;
+                    if self.ledger.is_settled() {
+                        self.ready.set(true);
+                    }
+                }
             }
         }
     }
@@ -225,7 +230,7 @@ impl<P: Proxies> Conversation<'_, P> {
         }
     }
 
-    /// Tries every waiting pod once.
+    /// Tries every waiting pod once. Readiness is not touched: it comes only from a connected agent.
     async fn retry(&mut self) {
         let waiting: Vec<Pod<Room>> = self.ledger.pending().cloned().collect();
         if waiting.is_empty() {
@@ -241,9 +246,6 @@ impl<P: Proxies> Conversation<'_, P> {
             }
         }
         self.count();
-        if self.ledger.is_settled() {
-            self.ready.set(true);
-        }
     }
 
     /// Waits, and meanwhile goes on trying pods that wait.
@@ -252,8 +254,6 @@ impl<P: Proxies> Conversation<'_, P> {
         while tokio::time::timeout_at(until, tokio::time::sleep(RETRY_INTERVAL)).await.is_ok() {
             self.retry().await;
         }
-        // Readiness comes only from a connected agent.
-        self.ready.set(false);
     }
 
     #[allow(clippy::cast_precision_loss, reason = "a node has a few hundred pods")]
