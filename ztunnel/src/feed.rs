@@ -42,7 +42,12 @@ impl Handler for Feed {
             let bytes = resource.resource.as_ref().map_or(&[][..], |any| &any.value);
             match decode(bytes) {
                 Ok(change) => changes.push(change),
-                Err(error) => rejected.push(Rejected { name: resource.name, reason: error.to_string() }),
+                Err(error) => {
+                    if type_url == type_url::AUTHORIZATION {
+                        changes.extend(decode::unreadable_policy(&resource.name, bytes));
+                    }
+                    rejected.push(Rejected { name: resource.name, reason: error.to_string() });
+                }
             }
         }
         changes.extend(removed.into_iter().map(remove));
@@ -87,5 +92,55 @@ mod tests {
         feed.apply(type_url::ADDRESS, vec![], vec!["Kubernetes//Pod/shop/good".into()]).expect("removed");
         assert_eq!(store.load().workloads().count(), 0);
         feed.apply("unknown", vec![Resource::default()], vec![]).expect("passed over");
+    }
+
+    #[test]
+    fn a_policy_nobody_can_read_opens_nothing() {
+        use lateen_policy::decide::{Facts, decide};
+        use lateen_wire::security::{Action, Authorization, Clause, Match, Rule, Scope};
+
+        let store = WorldStore::new(None);
+        let feed = Feed::new(store.clone(), Demands::Off);
+        let send = |name: &str, value: Vec<u8>| {
+            let any = prost_types::Any { type_url: type_url::AUTHORIZATION.into(), value };
+            feed.apply(
+                type_url::AUTHORIZATION,
+                vec![Resource { name: name.into(), resource: Some(any), ..Default::default() }],
+                vec![],
+            )
+        };
+        let policy = |action: Action, port: u32| {
+            let matches = vec![Match { destination_ports: vec![port], ..Default::default() }];
+            let rules = vec![Rule { clauses: vec![Clause { matches }] }];
+            Authorization {
+                name: "p".into(),
+                namespace: "shop".into(),
+                scope: Scope::Namespace.into(),
+                action: action.into(),
+                rules,
+                ..Default::default()
+            }
+        };
+        let passes = |port: u16| {
+            let world = store.load();
+            let policies: Vec<_> = world.policies().map(|policy| &**policy).collect();
+            let destination = std::net::SocketAddr::from(([10, 0, 0, 2], port));
+            decide(&policies, &Facts { source: ([10, 0, 0, 1], 1).into(), destination, identity: None }).is_allowed()
+        };
+        for unreadable in
+            [policy(Action::Deny, 70_000).encode_to_vec(), policy(Action::Allow, 70_000).encode_to_vec(), vec![0xff]]
+        {
+            send("shop/p", unreadable).expect_err("it is refused");
+            assert!(!passes(80), "nothing passes until it can be read");
+            send("shop/p", policy(Action::Deny, 81).encode_to_vec()).expect("it can be read now");
+            assert!(passes(80) && !passes(81));
+            send("shop/p", policy(Action::Deny, 70_000).encode_to_vec()).expect_err("it is refused");
+            assert!(passes(80) && !passes(81), "what was held stays");
+            feed.apply(type_url::AUTHORIZATION, vec![], vec!["shop/p".into()]).expect("removed");
+            assert!(passes(81));
+        }
+        send("shop/p", Authorization { dry_run: true, ..policy(Action::Deny, 70_000) }.encode_to_vec())
+            .expect_err("refused");
+        assert!(passes(80), "a dry run refuses nothing");
     }
 }

@@ -23,6 +23,8 @@ pub enum Change {
     Service(Box<Service>),
     /// A policy is new or differs.
     Policy(Box<Policy>),
+    /// Stands in for a policy that cannot be read, unless an earlier state of it is held.
+    PolicyIfNew(Box<Policy>),
     /// A workload (by uid) or a service (by `namespace/hostname`) is gone; unknown names are ignored.
     RemoveAddress(String),
     /// A policy (by `namespace/name`) is gone; unknown names are ignored.
@@ -36,6 +38,8 @@ impl World {
             Change::Workload(workload) => self.put_workload(Arc::new(*workload)),
             Change::Service(service) => self.put_service(Arc::new(*service)),
             Change::Policy(policy) => self.put_policy(Arc::new(*policy)),
+            Change::PolicyIfNew(policy) if self.policies.get(&policy.key).is_some() => {}
+            Change::PolicyIfNew(policy) => self.put_policy(Arc::new(*policy)),
             Change::RemoveAddress(name) => self.remove_address(&name),
             Change::RemovePolicy(name) => {
                 if let Ok(key) = name.parse() {

@@ -63,6 +63,12 @@ pub fn policy(bytes: &[u8]) -> Result<Change, DecodeError> {
     Ok(Change::Policy(Box::new(policy::policy(message)?)))
 }
 
+/// What to do about an `istio.security.Authorization` that [`policy`] refused, announced as `name`: unless an earlier
+/// state of it is held, a stand-in refuses what it may have refused, so that a policy nobody can read opens nothing.
+pub fn unreadable_policy(name: &str, bytes: &[u8]) -> Option<Change> {
+    policy::stand_in(name, bytes).map(|policy| Change::PolicyIfNew(Box::new(policy)))
+}
+
 /// Names the field a word was read from.
 fn word<T>(field: &'static str, word: Result<T, WordError>) -> Result<T, DecodeError> {
     word.map_err(|word| DecodeError::Word { field, word })

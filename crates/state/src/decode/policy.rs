@@ -1,12 +1,14 @@
 //! `istio.security`: L4 policies.
 //!
 //! Stricter than the reference on purpose: an address or a string match it cannot read is dropped there, which can empty
-//! the list and so widen an ALLOW or void a DENY. Here such a policy is refused, and what was held before stays.
+//! the list and so widen an ALLOW or void a DENY. Here such a policy is refused, and what was held before stays; where
+//! nothing was held, [`stand_in`] refuses what the policy may have refused.
 
 use ipnet::IpNet;
 use lateen_policy::model::{Account, Action, Clause, Match, Policy, Rule, Scope, StringMatch};
 use lateen_types::{addr::ip_from_bytes, name::PolicyKey};
 use lateen_wire::security as wire;
+use prost::Message as _;
 
 use super::{DecodeError, known, word};
 
@@ -26,6 +28,30 @@ pub(super) fn policy(from: wire::Authorization) -> Result<Policy, DecodeError> {
         dry_run: from.dry_run,
         rules: from.rules.into_iter().map(rule).collect::<Result<_, _>>()?,
     })
+}
+
+/// What stands in for a policy that cannot be read and of which no earlier state is held: an ALLOW that admits nobody,
+/// or, for a DENY and for what may be one, a DENY of everything. Of a mesh-wide one only if it says so itself. A dry-run
+/// policy has no stand-in.
+pub(super) fn stand_in(name: &str, bytes: &[u8]) -> Option<Policy> {
+    let message = wire::Authorization::decode(bytes).unwrap_or_default();
+    if message.dry_run {
+        return None;
+    }
+    let named = format!("{}/{}", message.namespace, message.name);
+    let key = named.parse().or_else(|_| name.parse()).ok()?;
+    let scope = match wire::Scope::try_from(message.scope) {
+        Ok(wire::Scope::Global) if !message.name.is_empty() => Scope::Global,
+        Ok(wire::Scope::WorkloadSelector) => Scope::WorkloadSelector,
+        Ok(wire::Scope::Global | wire::Scope::Namespace) | Err(_) => Scope::Namespace,
+    };
+    let is_allow = !message.name.is_empty() && wire::Action::try_from(message.action) == Ok(wire::Action::Allow);
+    let (action, rules) = match is_allow {
+        true => (Action::Allow, Vec::new()),
+        // A rule without clauses matches everything.
+        false => (Action::Deny, vec![Rule { clauses: Vec::new() }]),
+    };
+    Some(Policy { key, scope, action, dry_run: false, rules })
 }
 
 fn rule(from: wire::Rule) -> Result<Rule, DecodeError> {
