@@ -18,11 +18,14 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
+/// Connections, secured or on their way; more wait in the kernel's queue. Anybody may open one without a token, and a
+/// node has three.
+const CONNECTIONS_MAX: usize = 20_000;
 /// Handshakes under way; more connections wait in the kernel's queue.
 const HANDSHAKES_MAX: usize = 256;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,7 +58,7 @@ pub fn secured(
     let handshakes = tasks.clone();
     tasks.spawn("accepting connections", async move {
         tokio::select! {
-            () = accept(listener, TlsAcceptor::from(config), &ready, &handshakes) => {}
+            () = accept(listener, TlsAcceptor::from(config), (&ready, CONNECTIONS_MAX), &handshakes) => {}
             () = drain.draining() => {}
         }
     });
@@ -74,10 +77,16 @@ impl Stream for Secured {
     }
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, ready: &mpsc::Sender<Connection>, tasks: &Tasks) {
-    let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    (ready, max): (&mpsc::Sender<Connection>, usize),
+    tasks: &Tasks,
+) {
+    let (all, places) = (Arc::new(Semaphore::new(max)), Arc::new(Semaphore::new(HANDSHAKES_MAX)));
     let mut pace = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
-    while let Ok(place) = places.clone().acquire_owned().await {
+    // Neither semaphore is ever closed.
+    while let (Ok(one), Ok(place)) = (all.clone().acquire_owned().await, places.clone().acquire_owned().await) {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -89,7 +98,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, ready: &mpsc::Send
         pace.reset();
         let (acceptor, ready) = (acceptor.clone(), ready.clone());
         tasks.spawn("TLS handshake", async move {
-            match secure(stream, &acceptor).await {
+            match secure(stream, &acceptor, one).await {
                 // Fails only when the server has ended.
                 Ok(connection) => drop(ready.send(connection).await),
                 Err(reason) => tracing::debug!(%peer, reason, "a TLS handshake failed"),
@@ -99,17 +108,19 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, ready: &mpsc::Send
     }
 }
 
-async fn secure(stream: TcpStream, acceptor: &TlsAcceptor) -> Result<Connection, String> {
+async fn secure(stream: TcpStream, acceptor: &TlsAcceptor, place: OwnedSemaphorePermit) -> Result<Connection, String> {
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let handshake = within("the TLS handshake", HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
     let stream = handshake.map_err(|late| late.to_string())?.map_err(|error| error.to_string())?;
-    Ok(Connection { stream })
+    Ok(Connection { stream, _place: place })
 }
 
 /// A secured connection, as gRPC takes it.
 #[derive(Debug)]
 pub struct Connection {
     stream: TlsStream<TcpStream>,
+    /// Given back when the connection ends.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
@@ -135,5 +146,56 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    /// A server's configuration under a new certificate, and a client's that trusts it.
+    fn configs() -> (TlsAcceptor, TlsConnector) {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let made = rcgen::generate_simple_self_signed(["here".to_owned()]).expect("a certificate");
+        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let server = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let server = server.expect("versions").with_no_client_auth();
+        let server = server.with_single_cert(vec![made.cert.der().clone()], key).expect("a key");
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a root");
+        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let client = client.expect("versions").with_root_certificates(roots).with_no_client_auth();
+        (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)))
+    }
+
+    #[tokio::test]
+    async fn a_connection_keeps_its_place_until_it_ends() {
+        let (acceptor, connector) = configs();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let to = listener.local_addr().expect("bound");
+        let (ready, mut connections) = mpsc::channel(4);
+        let (tasks, drain) = (Tasks::new(), Drain::new());
+        let (handshakes, ending) = (tasks.clone(), drain.clone());
+        tasks.spawn("accepting", async move {
+            tokio::select! {
+                () = accept(listener, acceptor, (&ready, 1), &handshakes) => {}
+                () = ending.draining() => {}
+            }
+        });
+        let connect = || async {
+            let stream = TcpStream::connect(to).await.expect("connects");
+            connector.connect(ServerName::try_from("here").expect("a name"), stream).await
+        };
+        let _client = connect().await.expect("secured");
+        let first = connections.recv().await.expect("one");
+        let mut second = Box::pin(connect());
+        let early = within("no place yet", Duration::from_millis(200), &mut second).await;
+        early.expect_err("the only place is taken");
+        drop(first);
+        within("a place", Duration::from_secs(20), second).await.expect("in time").expect("secured");
+        drain.start();
     }
 }
