@@ -10,8 +10,9 @@ use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use crate::netns::{Netns, NetnsError};
 
-/// A transaction takes milliseconds; a stuck one must not hold up everybody else.
-const NFT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A transaction takes milliseconds, but one that deletes has been seen to take 12 s to end on a busy node: the kernel
+/// frees what was deleted before it lets the process go. A stuck one must not hold up its caller for ever.
+const NFT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of nft's complaint is told on.
 const COMPLAINT_MAX: usize = 1024;
 

@@ -5,10 +5,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use lateen_net::netns::{Netns, NetnsError};
+use lateen_net::{
+    netns::{Netns, NetnsError},
+    nft,
+};
 use parking_lot::Mutex;
 
-use super::{NftError, RouteError, host, nft, plan, plan::PodRules, ports, routes};
+use super::{NftError, RouteError, host, plan, plan::PodRules, ports, routes};
 
 /// Why a namespace is not as planned.
 #[derive(Debug, thiserror::Error)]

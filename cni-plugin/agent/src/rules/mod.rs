@@ -7,13 +7,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub mod apply;
 pub mod host;
-mod nft;
 pub mod overrides;
 pub mod plan;
 mod ports;
 mod routes;
 
-pub use nft::NftError;
+pub use lateen_net::nft::NftError;
 pub use routes::RouteError;
 
 /// The IP versions that are captured; the other is left alone.
