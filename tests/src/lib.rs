@@ -1,3 +1,4 @@
 //! What the suites share. The suites themselves are in `tests/`.
 
 pub mod harness;
+pub mod lab;
