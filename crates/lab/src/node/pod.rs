@@ -151,9 +151,14 @@ impl Running {
         }
     }
 
+    /// The directory of this pod's notes.
+    fn notes(&self) -> PathBuf {
+        crate::world::noted_containers().join(&self.name.namespace).join(&self.name.name)
+    }
+
     /// Where the process id of a container is noted.
     pub fn noted(&self, container: &str) -> PathBuf {
-        crate::world::noted_containers().join(&self.name.namespace).join(&self.name.name).join(container)
+        self.notes().join(container)
     }
 
     /// Gets the pod its network, however often that takes. `None` for the node's network or if the pod is to end first.
@@ -292,9 +297,7 @@ impl Running {
             }
         }
         self.stopped().await;
-        if let Some(dir) = self.noted("").parent() {
-            drop(tokio::fs::remove_dir_all(dir).await);
-        }
+        drop(tokio::fs::remove_dir_all(self.notes()).await);
         drop(tokio::fs::remove_dir_all(&self.dir).await);
         drop(tokio::fs::remove_dir_all(logs::of_pod(&self.name.uid)).await);
         let mut pace = Backoff::new(RETRY_FIRST, RETRY_MAX);
