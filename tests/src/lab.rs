@@ -215,6 +215,7 @@ impl Lab {
 }
 
 impl Drop for Lab {
+    #[expect(clippy::print_stderr, reason = "the output of a test that failed")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.dir.path().join("state").join(NAME).join("log");
