@@ -25,7 +25,7 @@ use crate::{
     conns::{InboundGuard, Passage, Protocol, Seen},
     outbound::upstream::key,
     pod::{ILLEGAL_PORTS, Pod},
-    report::{Opening, Party, Report},
+    report::{Opening, Party, Report, Security},
 };
 
 /// Why a CONNECT is refused before anything is counted.
@@ -203,7 +203,7 @@ fn opening(
         source: source.proven(Some(carrier.peer.clone())),
         destination: Party::workload(local).proven(Some(local.identity.clone())),
         service: target.service.clone().or_else(guess),
-        mutual_tls: true,
+        security: Security::MutualTls,
         began,
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     conns::{Passage, Protocol, Seen},
     outbound::{plan::PlanError, upstream::key},
     pod::{ILLEGAL_PORTS, KeepSource, Pod},
-    report::{OpenSocket, Opening, Party, Report},
+    report::{OpenSocket, Opening, Party, Report, Security},
 };
 
 /// Carries one connection for the pod until it ends, or the pod's drain is forced.
@@ -56,7 +56,7 @@ async fn carry(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, keep: Keep
         source: source.unwrap_or_default(),
         destination: Party::workload(&local).expected(Some(local.identity.clone())),
         service: guess_service(&world, &local, to.port(), None),
-        mutual_tls: false,
+        security: Security::Unknown,
         began,
     };
     drop(world);

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     conns::{Protocol, Seen},
     pod::{ILLEGAL_PORTS, Pod},
-    report::{Flag, OpenSocket, Opening, Party, Report},
+    report::{Flag, OpenSocket, Opening, Party, Report, Security},
 };
 
 /// Carries one connection of the pod until it ends, or the pod's drain is forced.
@@ -141,11 +141,15 @@ impl Call<'_> {
     }
 
     fn opening(&self, plan: &Plan, hop: SocketAddr) -> Opening {
-        let mutual_tls = !matches!(plan.route, Route::Plain(_));
-        let proven = |identity: &lateen_types::id::SpiffeId| mutual_tls.then(|| identity.clone());
+        let security = match plan.route {
+            Route::Plain(_) => Security::Unknown,
+            Route::Tunnel(_) | Route::Double { .. } => Security::MutualTls,
+        };
+        let known = security != Security::Unknown;
+        let proven = |identity: &lateen_types::id::SpiffeId| known.then(|| identity.clone());
         let source = Party::workload(self.source).proven(proven(&self.source.identity));
         let destination = match &plan.destination {
-            Some(workload) if mutual_tls => Party::workload(workload).proven(proven(&workload.identity)),
+            Some(workload) if known => Party::workload(workload).proven(proven(&workload.identity)),
             Some(workload) => Party::workload(workload).expected(Some(workload.identity.clone())),
             None => Party::default(),
         };
@@ -161,7 +165,7 @@ impl Call<'_> {
             source,
             destination,
             service: plan.service.clone(),
-            mutual_tls,
+            security,
             began: self.began,
         }
     }

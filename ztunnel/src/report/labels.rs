@@ -4,7 +4,7 @@ use lateen_state::service::Service;
 use lateen_types::id::SpiffeId;
 use metrics::{Label, SharedString};
 
-use super::{Flag, Party};
+use super::{Flag, Party, Security};
 
 /// What the labels are made of.
 #[derive(Debug)]
@@ -17,8 +17,8 @@ pub struct Labelled<'a> {
     pub destination: &'a Party,
     /// The service that was meant.
     pub service: Option<&'a Service>,
-    /// Whether the connection is mutual TLS.
-    pub mutual_tls: bool,
+    /// What keeps the connection from strangers.
+    pub security: Security,
 }
 
 const UNKNOWN: SharedString = SharedString::const_str("unknown");
@@ -55,8 +55,7 @@ impl Labelled<'_> {
         put("destination_cluster", destination.cluster.clone());
         put("request_protocol", Some(SharedString::const_str("tcp")));
         put("response_flags", Some(SharedString::const_str(flag.as_str())));
-        let security = if self.mutual_tls { "mutual_tls" } else { "unknown" };
-        put("connection_security_policy", Some(SharedString::const_str(security)));
+        put("connection_security_policy", Some(SharedString::const_str(self.security.as_str())));
         if source.known || destination.known {
             put("source_region", source.region.clone());
             put("source_zone", source.zone.clone());

@@ -60,6 +60,29 @@ impl Flag {
     }
 }
 
+/// What keeps a connection from strangers between our two ends of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// Mutual TLS proved both ends to each other, and hides the bytes.
+    MutualTls,
+    /// Both pods are served by this process: it knows both ends from the node's own state, and the bytes never leave its
+    /// memory and the two pods' namespaces. There is no TLS, and the word does not claim any.
+    SameNode,
+    /// Nothing: the bytes go in plain.
+    Unknown,
+}
+
+impl Security {
+    /// The metric's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MutualTls => "mutual_tls",
+            Self::SameNode => "same_node",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A connection whose way is chosen.
 #[derive(Debug)]
 pub struct Opening {
@@ -77,8 +100,8 @@ pub struct Opening {
     pub destination: Party,
     /// The service that was meant.
     pub service: Option<Arc<Service>>,
-    /// Whether the hop is mutual TLS.
-    pub mutual_tls: bool,
+    /// What keeps the hop from strangers.
+    pub security: Security,
     /// When it was accepted.
     pub began: Instant,
 }
@@ -86,8 +109,8 @@ pub struct Opening {
 /// Bytes on their way into the counters. Flushed by a clock while the connection lives, and at its end.
 #[derive(Debug)]
 pub struct Flow {
-    /// What `splice` counts into.
-    pub meter: Meter,
+    /// What `splice` counts into; shared where one copying has two reporters.
+    pub meter: Arc<Meter>,
     received: Tally,
     sent: Tally,
 }
@@ -128,11 +151,20 @@ pub struct Report {
 impl Report {
     /// Counts the connection as opened.
     pub fn open(opening: Opening) -> Self {
+        Self::counting(opening, Arc::default())
+    }
+
+    /// The same connection as its other end tells it: counted beside this report, with the same bytes.
+    pub fn other_end(&self, opening: Opening) -> Self {
+        Self::counting(opening, self.flow.meter.clone())
+    }
+
+    fn counting(opening: Opening, meter: Arc<Meter>) -> Self {
         let labels = opening.labelled().labels(Flag::None);
         count("istio_tcp_connections_opened", labels.clone()).increment(1);
         let tally = |counter| Tally { counter, flushed: AtomicU64::new(0) };
         let flow = Arc::new(Flow {
-            meter: Meter::default(),
+            meter,
             received: tally(count("istio_tcp_received_bytes", labels.clone())),
             sent: tally(count("istio_tcp_sent_bytes", labels)),
         });
@@ -195,7 +227,7 @@ impl Opening {
             source: &self.source,
             destination: &self.destination,
             service: self.service.as_deref(),
-            mutual_tls: self.mutual_tls,
+            security: self.security,
         }
     }
 

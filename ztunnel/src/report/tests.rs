@@ -2,7 +2,7 @@ use super::*;
 use crate::fixtures::{HOST, pod, service, world};
 
 fn labels_of(source: &Party, destination: &Party, service: Option<&Service>) -> Vec<(String, String)> {
-    let labelled = Labelled { reporter: "source", source, destination, service, mutual_tls: true };
+    let labelled = Labelled { reporter: "source", source, destination, service, security: Security::MutualTls };
     let pair = |label: &Label| (label.key().to_owned(), label.value().to_owned());
     labelled.labels(Flag::Deny).iter().map(pair).collect()
 }
