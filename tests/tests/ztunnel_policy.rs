@@ -2,7 +2,7 @@
 
 use lateen_tests::harness::{
     eventually,
-    resources::{from_principal, pod, policy, to_port},
+    resources::{from_principal, plain, pod, policy, service, to_port},
     rig::Rig,
     traffic::{Manner, call, connect, ping, serve},
 };
@@ -142,4 +142,56 @@ async fn without_a_certificate_nothing_is_sent() {
     assert_eq!(call(&rig.a, TO_D, "hello").await.unwrap_or_default(), "");
     assert!(server.peers.try_recv().is_err(), "nothing reaches the server");
     assert_eq!(far.ztunnel.records().len(), seen, "nor its node");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_is_refused_and_never_reached_in_plain() {
+    let rig = Rig::start().await;
+    let [near, far] = &rig.nodes;
+    let mut server = serve(&rig.tasks, &rig.c, 8080, Manner::Echo);
+    const TO_C: &str = "10.77.0.13:8080";
+    assert_eq!(call(&rig.a, TO_C, "hello").await.expect("answered"), "hello", "c is known, and plain");
+    server.next_peer().await;
+    // The plain workload goes, and something at its address comes that no ztunnel can read.
+    rig.control.workloads([Workload { tunnel_protocol: 9, ..pod("e", "node-1", &["10.77.0.13"]) }]);
+    rig.control.remove(type_url::ADDRESS, "Kubernetes//Pod/default/c");
+    let unusable = || async { (near.ztunnel.metric("istio_xds_unusable", &[]).await >= 1.0).then_some(()) };
+    eventually("the stand-in", unusable).await;
+    refused_from_now_on(&rig, TO_C).await;
+    near.ztunnel.record_after(0, &["\"outbound\"", "belongs to Kubernetes//Pod/default/e, which cannot be used"]).await;
+    assert!(near.ztunnel.metric("istio_outbound_refused", &["reason=\"unusable\""]).await >= 1.0);
+    while server.peers.try_recv().is_ok() {}
+    assert_eq!(call(&rig.a, TO_C, "hello").await.unwrap_or_default(), "");
+    assert!(server.peers.try_recv().is_err(), "nothing reaches the server");
+
+    // The same for a service: its virtual address is not passed through.
+    let broken = lateen_wire::workload::Service {
+        ip_families: 9,
+        ..service("bad.default.svc.cluster.local", &["10.96.0.66"], &[(80, 8080)])
+    };
+    rig.control.services([broken]);
+    eventually("the service's stand-in", || async {
+        (near.ztunnel.metric("istio_xds_unusable", &[]).await >= 2.0).then_some(())
+    })
+    .await;
+    assert_eq!(call(&rig.a, "10.96.0.66:80", "hello").await.unwrap_or_default(), "");
+    near.ztunnel.record_after(0, &["belongs to default/bad.default.svc.cluster.local, which cannot be used"]).await;
+
+    // A good version ends it.
+    rig.control.workloads([plain(pod("e", "node-1", &["10.77.0.13"]))]);
+    eventually("the way is free again", || async {
+        (call(&rig.a, TO_C, "hello").await.unwrap_or_default() == "hello").then_some(())
+    })
+    .await;
+
+    // A pod of this node that cannot be read: nobody reaches it.
+    let _server = serve(&rig.tasks, &rig.d, 8080, Manner::Echo);
+    rig.control.remove(type_url::ADDRESS, "Kubernetes//Pod/default/d");
+    rig.control.workloads([Workload { tunnel_protocol: 9, ..pod("d", "node-2", &["10.77.0.21"]) }]);
+    eventually("the pod's stand-in", || async {
+        (far.ztunnel.metric("istio_xds_unusable", &[]).await >= 2.0).then_some(())
+    })
+    .await;
+    assert_eq!(call(&rig.c, TO_D, "hello").await.unwrap_or_default(), "");
+    far.ztunnel.record_after(0, &["direction=\"inbound\"", "failed to fetch information about local workload"]).await;
 }

@@ -4,7 +4,7 @@
 //! Absent on purpose: the protocol (see `lateen-xds`), what resources mean (see `lateen-state`).
 
 use lateen_state::{
-    decode::{self, DecodeError},
+    decode::{self, DecodeError, Refused},
     index::Change,
     wait::Demands,
     world::WorldStore,
@@ -43,15 +43,18 @@ impl Handler for Feed {
             match decode(bytes) {
                 Ok(change) => changes.push(change),
                 Err(error) => {
-                    if type_url == type_url::AUTHORIZATION {
-                        changes.extend(decode::unreadable_policy(&resource.name, bytes));
-                    }
-                    rejected.push(Rejected { name: resource.name, reason: error.to_string() });
+                    let reason = error.to_string();
+                    changes.extend(stand_in(type_url, &resource, &reason));
+                    rejected.push(Rejected { name: resource.name, reason });
                 }
             }
         }
         changes.extend(removed.into_iter().map(remove));
         self.store.apply(changes);
+        if type_url == type_url::ADDRESS {
+            metrics::gauge!("istio_xds_unusable").set(self.store.load().unusable_count() as f64);
+        }
+        metrics::counter!("istio_xds_rejected").increment(rejected.len() as u64);
         if rejected.is_empty() { Ok(()) } else { Err(rejected) }
     }
 
@@ -62,11 +65,30 @@ impl Handler for Feed {
     }
 }
 
+/// What refuses in the place of a resource that was rejected, until a good version comes or it is removed.
+fn stand_in(type_url: &str, resource: &Resource, reason: &str) -> Option<Change> {
+    let bytes = resource.resource.as_ref().map_or(&[][..], |any| &any.value);
+    if type_url == type_url::AUTHORIZATION {
+        return decode::unreadable_policy(&resource.name, bytes);
+    }
+    let refused = Refused { name: &resource.name, aliases: &resource.aliases, bytes, reason };
+    let change = decode::unreadable_address(&refused);
+    if change.is_none() {
+        tracing::warn!(
+            name = resource.name,
+            "a resource was rejected and no address of it can be told: none is refused"
+        );
+    }
+    change
+}
+
 /// Reads one resource.
 type Decode = fn(&[u8]) -> Result<Change, DecodeError>;
 
 #[cfg(test)]
 mod tests {
+    use lateen_state::lookup::Known;
+    use lateen_types::addr::NetworkAddress;
     use lateen_wire::workload::{Address, Workload, address::Type};
     use prost::Message as _;
 
@@ -92,6 +114,41 @@ mod tests {
         feed.apply(type_url::ADDRESS, vec![], vec!["Kubernetes//Pod/shop/good".into()]).expect("removed");
         assert_eq!(store.load().workloads().count(), 0);
         feed.apply("unknown", vec![Resource::default()], vec![]).expect("passed over");
+    }
+
+    #[test]
+    fn a_workload_or_service_nobody_can_read_is_not_unknown() {
+        let store = WorldStore::new(None);
+        let feed = Feed::new(store.clone(), Demands::Off);
+        let send = |batch: Vec<Resource>, removed: &[&str]| {
+            feed.apply(type_url::ADDRESS, batch, removed.iter().map(|name| (*name).to_owned()).collect())
+        };
+        let is_refused = |ip: &str| {
+            let address = NetworkAddress { network: "".into(), ip: ip.parse().expect("an address") };
+            let known = store.load().known_at(&address, &"shop".into());
+            matches!(known, Some(Known::Unusable(one)) if !one.reason.is_empty())
+        };
+        const UID: &str = "Kubernetes//Pod/shop/bad";
+        let bad = |ips: &[&str]| resource(UID, Workload { tunnel_protocol: 9, ..pod("bad", ips) });
+        let good = |ips: &[&str]| resource(UID, pod("bad", ips));
+        send(vec![bad(&["10.0.0.1", "10.0.0.2"])], &[]).expect_err("refused");
+        assert!(is_refused("10.0.0.1") && is_refused("10.0.0.2") && !is_refused("10.0.0.3"));
+        send(vec![good(&["10.0.0.1"])], &[]).expect("good");
+        assert!(!is_refused("10.0.0.1") && !is_refused("10.0.0.2"));
+        // What is held answers for its own address; an address only the bad version has is refused.
+        send(vec![bad(&["10.0.0.1", "10.0.0.2"])], &[]).expect_err("refused");
+        assert!(!is_refused("10.0.0.1") && is_refused("10.0.0.2"));
+        send(vec![], &[UID]).expect("removed");
+        assert!(!is_refused("10.0.0.2"));
+        // Not even the bytes are a message, but the control plane said where it is.
+        let any = prost_types::Any { type_url: type_url::ADDRESS.into(), value: vec![0xff; 9] };
+        let aliases = vec!["/10.0.0.4".to_owned()];
+        send(vec![Resource { name: UID.into(), resource: Some(any), aliases, ..Default::default() }], &[])
+            .expect_err("refused");
+        assert!(is_refused("10.0.0.4"));
+        send(vec![], &[UID]).expect("removed");
+        assert!(!is_refused("10.0.0.4"));
+        assert_eq!(store.load().unusable_count(), 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use lateen_types::name::{NamespacedHostname, PolicyKey, WorkloadUid};
 
 use crate::{
     service::{Endpoint, Service},
+    unusable::Unusable,
     workload::Workload,
     world::{Endpoints, World},
 };
@@ -25,6 +26,8 @@ pub enum Change {
     Policy(Box<Policy>),
     /// Stands in for a policy that cannot be read, unless an earlier state of it is held.
     PolicyIfNew(Box<Policy>),
+    /// A workload or a service that cannot be read. What is held of it stays, and answers for the addresses it holds.
+    Unusable(Box<Unusable>),
     /// A workload (by uid) or a service (by `namespace/hostname`) is gone; unknown names are ignored.
     RemoveAddress(String),
     /// A policy (by `namespace/name`) is gone; unknown names are ignored.
@@ -40,6 +43,7 @@ impl World {
             Change::Policy(policy) => self.put_policy(Arc::new(*policy)),
             Change::PolicyIfNew(policy) if self.policies.get(&policy.key).is_some() => {}
             Change::PolicyIfNew(policy) => self.put_policy(Arc::new(*policy)),
+            Change::Unusable(one) => self.unusable.put(Arc::new(*one)),
             Change::RemoveAddress(name) => self.remove_address(&name),
             Change::RemovePolicy(name) => {
                 if let Ok(key) = name.parse() {
@@ -50,6 +54,7 @@ impl World {
     }
 
     fn put_workload(&mut self, workload: Arc<Workload>) {
+        self.unusable.remove(workload.uid.as_str());
         if self.workloads.get(&workload.uid).is_some_and(|held| **held == *workload) {
             return;
         }
@@ -99,6 +104,9 @@ impl World {
     }
 
     fn put_service(&mut self, service: Arc<Service>) {
+        if !self.unusable.is_empty() {
+            self.unusable.remove(&service.key.to_string());
+        }
         if self.services.get(&service.key).is_some_and(|held| **held == *service) {
             return;
         }
@@ -128,6 +136,7 @@ impl World {
 
     /// A workload's uid is tried first, then `namespace/hostname`.
     fn remove_address(&mut self, name: &str) {
+        self.unusable.remove(name);
         if self.remove_workload(&WorkloadUid::from(name)) {
             return;
         }

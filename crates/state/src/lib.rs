@@ -9,6 +9,7 @@ pub mod index;
 pub mod lookup;
 pub mod service;
 pub mod shards;
+pub mod unusable;
 pub mod wait;
 pub mod workload;
 pub mod world;

@@ -15,6 +15,7 @@ use crate::{
     gateway::GatewayDestination,
     index::no_endpoints,
     service::{Endpoint, Service},
+    unusable::Unusable,
     workload::{PodKey, Workload},
     world::World,
 };
@@ -26,6 +27,8 @@ pub enum Known {
     Workload(Arc<Workload>),
     /// A service.
     Service(Arc<Service>),
+    /// Something that cannot be read, so nobody knows how it must be reached.
+    Unusable(Arc<Unusable>),
 }
 
 /// The policies that concern one workload.
@@ -65,8 +68,7 @@ impl World {
 
     /// The service behind `address` as `caller`'s namespace sees it: an exact address wins over every range.
     pub fn service_by_vip(&self, address: &NetworkAddress, caller: &Namespace) -> Option<&Arc<Service>> {
-        let exact = self.by_vip.get(address).map(Vec::as_slice).unwrap_or_default();
-        best_for(exact, caller, None).or_else(|| self.service_by_cidr(address, caller))
+        best_for(self.vips_at(address), caller, None).or_else(|| self.service_by_cidr(address, caller))
     }
 
     /// All services at `address`, exact or by range, whoever may see them.
@@ -88,10 +90,40 @@ impl World {
 
     /// What `caller` reaches at `address`: a workload's own address first, then services.
     pub fn known_at(&self, address: &NetworkAddress, caller: &Namespace) -> Option<Known> {
+        if let Some(unusable) = self.unusable_at(address, caller) {
+            return Some(Known::Unusable(unusable.clone()));
+        }
         if let Some(workload) = self.workload_by_ip(address) {
             return Some(Known::Workload(workload.clone()));
         }
         self.service_by_vip(address, caller).cloned().map(Known::Service)
+    }
+
+    /// What claims the address, cannot be read, and is not outdone by what is known there: by a stronger workload, by a
+    /// held version of itself, or, where it claims a range only, by whatever has the very address.
+    fn unusable_at<'w>(&'w self, address: &'w NetworkAddress, caller: &Namespace) -> Option<&'w Arc<Unusable>> {
+        if self.unusable.is_empty() {
+            return None;
+        }
+        let workload = self.workload_by_ip(address);
+        let is_seen = |one: &&Arc<Unusable>| one.only_for.as_ref().is_none_or(|namespace| namespace == caller);
+        let held = |one: &Unusable| {
+            workload.is_some_and(|held| held.uid.as_str() == &*one.key)
+                || self.services_at(address).any(|service| service.key.to_string() == *one.key)
+        };
+        let stronger = |one: &Unusable| workload.is_some_and(|other| other.address_claim() > one.claim);
+        let exact = self.unusable.at(address).iter().filter(is_seen).find(|one| !held(one) && !stronger(one));
+        let is_known = || workload.is_some() || best_for(self.vips_at(address), caller, None).is_some();
+        exact.or_else(|| self.unusable.around(address).filter(is_seen).find(|one| !held(one) && !is_known()))
+    }
+
+    /// How many workloads and services cannot be read.
+    pub fn unusable_count(&self) -> usize {
+        self.unusable.len()
+    }
+
+    fn vips_at(&self, address: &NetworkAddress) -> &[Arc<Service>] {
+        self.by_vip.get(address).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// What a gateway's or waypoint's reference stands for, as `caller` sees it. By name a service comes first.
@@ -179,7 +211,10 @@ impl World {
 
     /// Whether anything at all is known at `address`, whoever asks.
     pub fn holds(&self, address: &NetworkAddress) -> bool {
-        self.by_ip.get(address).is_some() || self.services_at(address).next().is_some()
+        self.by_ip.get(address).is_some()
+            || self.services_at(address).next().is_some()
+            || !self.unusable.at(address).is_empty()
+            || self.unusable.around(address).next().is_some()
     }
 
     /// How many addresses lead to a service or a workload.

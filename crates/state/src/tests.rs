@@ -405,3 +405,67 @@ async fn an_unknown_address_is_demanded_once_and_waited_for() {
     let unasked = wait::address(&store, &wait::Demands::Off, &at("1.1.1.1")).await.expect("nobody is asked");
     assert!(Arc::ptr_eq(&unasked, &store.load()));
 }
+
+fn unusable(key: &str, claims: &[&str], claim: u8) -> Change {
+    let mut one = crate::unusable::Unusable {
+        key: key.into(),
+        reason: "why".into(),
+        addresses: Vec::new(),
+        ranges: Vec::new(),
+        only_for: None,
+        claim,
+    };
+    for text in claims {
+        match text.parse::<ipnet::IpNet>() {
+            Ok(cidr) => one.ranges.push(crate::service::NetworkCidr { network: "".into(), cidr }),
+            Err(_) => one.addresses.push(at(text)),
+        }
+    }
+    Change::Unusable(Box::new(one))
+}
+
+#[test]
+fn what_cannot_be_read_refuses_unless_something_better_is_known_there() {
+    const SERVICE: &str = "shop/web.shop.svc.cluster.local";
+    let check = |changes: Vec<Change>, ip: &str, expected: &str| {
+        let store = store(changes);
+        let got = match store.load().known_at(&at(ip), &"shop".into()) {
+            Some(Known::Workload(_)) => "workload",
+            Some(Known::Service(_)) => "service",
+            Some(Known::Unusable(_)) => "unusable",
+            None => "nothing",
+        };
+        assert_eq!(got, expected, "{ip}");
+        assert!(store.load().holds(&at(ip)), "on demand nobody waits for what is known to be unusable");
+    };
+    check(vec![unusable("k//Pod/shop/x", &["10.0.0.1"], 3)], "10.0.0.1", "unusable");
+    let held = || w(workload("a", "10.0.0.1"));
+    check(vec![held(), unusable("Kubernetes//Pod/shop/a", &["10.0.0.1"], 3)], "10.0.0.1", "workload");
+    check(vec![held(), unusable("k//Pod/shop/x", &["10.0.0.1"], 3)], "10.0.0.1", "unusable");
+    check(vec![held(), unusable("k/WorkloadEntry/shop/x", &["10.0.0.1"], 1)], "10.0.0.1", "workload");
+    check(vec![held(), unusable("other/host", &["10.0.0.1"], u8::MAX)], "10.0.0.1", "unusable");
+    check(vec![held(), unusable("other/host", &["10.0.0.0/8"], u8::MAX)], "10.0.0.1", "workload");
+    let vip = || s(service("shop", &["10.9.0.1"]));
+    check(vec![vip(), unusable(SERVICE, &["10.9.0.1"], u8::MAX)], "10.9.0.1", "service");
+    check(vec![vip(), unusable("k//Pod/shop/x", &["10.9.0.1"], 3)], "10.9.0.1", "unusable");
+    check(vec![vip(), unusable("other/host", &["10.9.0.0/16"], u8::MAX)], "10.9.0.1", "service");
+    check(vec![vip(), unusable("other/host", &["10.9.0.0/16"], u8::MAX)], "10.9.0.2", "unusable");
+}
+
+#[test]
+fn an_unusable_resource_ends_with_a_good_version_a_removal_or_another_bad_one() {
+    let bad = |ip: &str| unusable("Kubernetes//Pod/shop/a", &[ip], 3);
+    let store = store(vec![bad("10.0.0.1")]);
+    let is_refused = |ip: &str| matches!(store.load().known_at(&at(ip), &"shop".into()), Some(Known::Unusable(_)));
+    store.apply([bad("10.0.0.2")]);
+    assert!(!is_refused("10.0.0.1") && is_refused("10.0.0.2"));
+    store.apply([w(workload("a", "10.0.0.3"))]);
+    assert!(!is_refused("10.0.0.2"));
+    store.apply([bad("10.0.0.2"), gone_pod("a")]);
+    assert!(!is_refused("10.0.0.2"));
+    store.apply([unusable(&format!("shop/{HOST}"), &["10.9.0.0/16"], u8::MAX)]);
+    assert!(is_refused("10.9.3.4"));
+    store.apply([s(service("shop", &[]))]);
+    assert!(!is_refused("10.9.3.4"));
+    assert_eq!(store.load().unusable_count(), 0);
+}

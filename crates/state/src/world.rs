@@ -21,6 +21,7 @@ use crate::{
     index::Change,
     service::{Endpoint, Service},
     shards::Shards,
+    unusable::Unusables,
     workload::Workload,
 };
 
@@ -45,6 +46,8 @@ pub struct World {
     pub(crate) with_cidrs: Arc<Vec<Arc<Service>>>,
     /// Derived from the workloads alone, so a service that comes later, or comes back, finds its endpoints here.
     pub(crate) endpoints: Shards<NamespacedHostname, Endpoints>,
+    /// Workloads and services that cannot be read.
+    pub(crate) unusable: Unusables,
     pub(crate) policies: Shards<PolicyKey, Arc<Policy>>,
     pub(crate) global_policies: Arc<Vec<Arc<Policy>>>,
     pub(crate) namespace_policies: Shards<Namespace, Vec<Arc<Policy>>>,

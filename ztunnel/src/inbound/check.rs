@@ -144,7 +144,7 @@ impl Ask<'_> {
         match self.world.known_as(&gateway.destination, &self.local.namespace) {
             Some(Known::Service(service)) => self.world.endpoint(&service.key, &self.local.uid).is_some(),
             Some(Known::Workload(workload)) => workload.uid == self.local.uid,
-            None => false,
+            Some(Known::Unusable(_)) | None => false,
         }
     }
 

@@ -65,7 +65,10 @@ async fn carry(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, trace: Tra
     };
     let plan = match plan(&ask, &mut rand::rng()) {
         Ok(plan) => plan,
-        Err(error) => return access::denied(client, dialled, Direction::Outbound, &error),
+        Err(error) => {
+            metrics::counter!("istio_outbound_refused", "reason" => error.reason()).increment(1);
+            return access::denied(client, dialled, Direction::Outbound, &error);
+        }
     };
     // A long connection must not hold a whole picture of the mesh in memory.
     drop(world);

@@ -12,6 +12,7 @@ use lateen_state::{
     gateway::GatewayAddress,
     lookup::Known,
     service::{Mode, Service},
+    unusable::Unusable,
     workload::{Tunnel, Workload},
     world::World,
 };
@@ -137,9 +138,34 @@ pub enum PlanError {
         /// What was called.
         destination: String,
     },
+    /// The destination is there, but what the control plane says of it cannot be read.
+    #[error("{destination} belongs to {key}, which cannot be used: {reason}")]
+    Unusable {
+        /// What was called.
+        destination: String,
+        /// The workload or service.
+        key: Arc<str>,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
     /// Nothing says who may answer at the far end of a second tunnel.
     #[error("service {0} has no subject alternative names, so nobody on another network could prove to be it")]
     NoInnerIdentity(String),
+}
+
+impl PlanError {
+    /// The metrics' word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Recursive => "recursive",
+            Self::NoUpstream(_) => "no_upstream",
+            Self::NoWaypoint { .. } => "no_waypoint",
+            Self::NoGateway { .. } => "no_gateway",
+            Self::CrossNetworkAddress { .. } => "cross_network_address",
+            Self::Unusable { .. } => "unusable",
+            Self::NoInnerIdentity(_) => "no_inner_identity",
+        }
+    }
 }
 
 /// Decides one connection.
@@ -151,6 +177,7 @@ pub fn plan(ask: &Ask<'_>, rng: &mut impl Rng) -> Result<Plan, PlanError> {
     match ask.world.known_at(&address, &ask.source.namespace) {
         Some(Known::Service(service)) => ask.service_call(&service, rng),
         Some(Known::Workload(_)) => ask.address_call(rng),
+        Some(Known::Unusable(one)) => Err(ask.unusable(&one)),
         None => Ok(Plan { route: Route::Plain(To::Addr(ask.dialled)), destination: None, service: None }),
     }
 }
@@ -234,7 +261,7 @@ impl Ask<'_> {
         match self.world.known_as(&reference.destination, &self.source.namespace) {
             Some(Known::Service(service)) => self.world.endpoint(&service.key, &self.source.uid).is_some(),
             Some(Known::Workload(workload)) => workload.uid == self.source.uid,
-            None => false,
+            Some(Known::Unusable(_)) | None => false,
         }
     }
 
@@ -298,6 +325,11 @@ impl Ask<'_> {
             At::Host(hostname) => Some(To::Host { hostname: hostname.clone(), port, near: self.dialled }),
             At::Gateway => None,
         }
+    }
+
+    fn unusable(&self, one: &Unusable) -> PlanError {
+        let (key, reason) = (one.key.clone(), one.reason.clone());
+        PlanError::Unusable { destination: self.dialled.to_string(), key, reason }
     }
 
     fn no_waypoint(&self, waypoint: &GatewayAddress, destination: &str) -> PlanError {

@@ -136,6 +136,7 @@ impl Chooser<'_> {
                 };
                 (reference.port != 0).then_some(Upstream { workload, service: None, at, port: reference.port })
             }
+            Known::Unusable(_) => None,
         }
     }
 

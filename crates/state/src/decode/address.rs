@@ -173,12 +173,12 @@ pub(super) fn service(from: wire::Service) -> Result<Service, DecodeError> {
 }
 
 /// One host or a range.
-enum Virtual {
+pub(super) enum Virtual {
     Host(NetworkAddress),
     Range(NetworkCidr),
 }
 
-fn virtual_address(from: wire::NetworkAddress) -> Result<Virtual, DecodeError> {
+pub(super) fn virtual_address(from: wire::NetworkAddress) -> Result<Virtual, DecodeError> {
     let ip = word("addresses", ip_from_bytes(&from.address))?;
     let full: u32 = if ip.is_ipv4() { 32 } else { 128 };
     let network = from.network.into();

@@ -5,6 +5,7 @@
 
 mod address;
 mod policy;
+mod stand_in;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use lateen_types::WordError;
 use lateen_wire::workload::{Address, address::Type};
 use prost::Message as _;
 
+pub use self::stand_in::Refused;
 use crate::index::Change;
 
 /// Why a resource is refused; the text goes into the NACK.
@@ -67,6 +69,12 @@ pub fn policy(bytes: &[u8]) -> Result<Change, DecodeError> {
 /// state of it is held, a stand-in refuses what it may have refused, so that a policy nobody can read opens nothing.
 pub fn unreadable_policy(name: &str, bytes: &[u8]) -> Option<Change> {
     policy::stand_in(name, bytes).map(|policy| Change::PolicyIfNew(Box::new(policy)))
+}
+
+/// What to do about an `istio.workload.Address` that [`address`] refused: its addresses are refused too, unless a held
+/// version of the same resource answers there. `None` when not one of its addresses can be told.
+pub fn unreadable_address(refused: &Refused<'_>) -> Option<Change> {
+    stand_in::unusable(refused).map(|one| Change::Unusable(Box::new(one)))
 }
 
 /// Names the field a word was read from.

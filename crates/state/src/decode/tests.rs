@@ -149,3 +149,70 @@ fn a_policy_needs_a_name_and_known_words() {
     check(security::Authorization { scope: 9, ..named.clone() }, false);
     check(security::Authorization { action: 9, ..named }, false);
 }
+
+fn stand_in(bytes: &[u8], aliases: &[&str]) -> Option<crate::unusable::Unusable> {
+    let aliases: Vec<String> = aliases.iter().map(|alias| (*alias).to_owned()).collect();
+    match unreadable_address(&Refused { name: "the/name", aliases: &aliases, bytes, reason: "why" }) {
+        Some(Change::Unusable(one)) => Some(*one),
+        Some(other) => panic!("{other:?}"),
+        None => None,
+    }
+}
+
+fn claims(bytes: &[u8], aliases: &[&str]) -> (String, Vec<String>) {
+    let one = stand_in(bytes, aliases).expect("a stand-in");
+    let ranges = one.ranges.iter().map(|range| format!("{}/{}", range.network, range.cidr));
+    (one.key.to_string(), one.addresses.iter().map(ToString::to_string).chain(ranges).collect())
+}
+
+#[test]
+fn a_refused_resource_keeps_what_can_be_told_of_its_addresses() {
+    const UID: &str = "Kubernetes//Pod/shop/web";
+    let bad = wire::Workload {
+        addresses: vec![vec![10, 0, 0, 1], vec![1, 2, 3], vec![10, 0, 0, 2]],
+        network: "n".into(),
+        tunnel_protocol: 9,
+        ..pod()
+    };
+    let both = (UID.to_owned(), vec!["n/10.0.0.1".to_owned(), "n/10.0.0.2".to_owned()]);
+    assert_eq!(claims(&encode_workload(bad.clone()), &[]), both);
+    assert_eq!(claims(&encode_workload(bad.clone()), &["n/10.0.0.1", "shop/web.shop"]), both, "said twice counts once");
+    // Text that is not text refuses the whole message; the other fields still stand on their own.
+    let mut bytes = encode_workload(wire::Workload { canonical_name: "@@@@".into(), ..bad.clone() });
+    let at = bytes.windows(4).position(|four| four == b"@@@@").expect("there");
+    bytes[at..at + 4].fill(0xff);
+    assert!(address(&bytes).is_err());
+    assert_eq!(claims(&bytes, &[]), both);
+
+    let host = wire::Workload { network_mode: wire::NetworkMode::HostNetwork.into(), ..bad };
+    assert!(stand_in(&encode_workload(host), &["n/10.0.0.1"]).is_none(), "the node's address is not its own");
+
+    let vip = |length| wire::NetworkAddress { network: String::new(), address: vec![10, 9, 0, 1], length };
+    let service = wire::Service {
+        namespace: "shop".into(),
+        hostname: "h".into(),
+        addresses: vec![vip(None), vip(Some(16)), vip(Some(99))],
+        ip_families: 9,
+        ..Default::default()
+    };
+    let expected = ("shop/h".to_owned(), vec!["/10.9.0.1".to_owned(), "/10.9.0.0/16".to_owned()]);
+    assert_eq!(claims(&encode_service(service.clone()), &[]), expected);
+    assert_eq!(stand_in(&encode_service(service.clone()), &[]).expect("one").only_for, None);
+    let private = wire::Service { visibility: wire::service::Visibility::Namespace.into(), ..service };
+    assert_eq!(stand_in(&encode_service(private), &[]).expect("one").only_for, Some("shop".into()));
+}
+
+#[test]
+fn a_stand_in_is_made_of_any_bytes_without_panic() {
+    let full = encode_workload(wire::Workload { addresses: vec![vec![10, 0, 0, 1]], tunnel_protocol: 9, ..pod() });
+    for end in 0..full.len() {
+        // Cut anywhere: an address that is there whole is kept, nothing else is made up.
+        let told = stand_in(&full[..end], &[]).map(|one| one.addresses.len());
+        assert!(told.is_none_or(|addresses| addresses == 1), "cut at {end}");
+    }
+    assert!(stand_in(&full[..full.len() - 1], &[]).is_some());
+    for one in 0..=255_u8 {
+        assert_eq!(claims(&[one; 7], &["n/10.0.0.9"]), ("the/name".to_owned(), vec!["n/10.0.0.9".to_owned()]));
+        assert!(stand_in(&[one; 7], &["shop/web"]).is_none());
+    }
+}

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use lateen_state::world::WorldStore;
+use lateen_state::{
+    decode::{self, Refused},
+    world::WorldStore,
+};
 use lateen_wire::workload::{self as wire, load_balancing as lb};
+use prost::Message as _;
 use rand::{SeedableRng as _, rngs::StdRng};
 
 use super::*;
@@ -400,4 +404,18 @@ fn a_tunnelled_destination_is_never_planned_in_plain() {
             }
         }
     }
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_by_address_and_as_a_waypoint() {
+    let store =
+        world(&[source(), wire::Workload { waypoint: gateway("10.0.0.9:15008"), ..pod("server", &["10.0.0.2"]) }], &[]);
+    let bad = wire::Workload { tunnel_protocol: 9, ..pod("bad", &["10.0.0.9"]) };
+    let bytes = wire::Address { r#type: Some(wire::address::Type::Workload(bad)) }.encode_to_vec();
+    let refused =
+        Refused { name: "Kubernetes//Pod/shop/bad", aliases: &[], bytes: &bytes, reason: "tunnel_protocol: 9" };
+    store.apply(decode::unreadable_address(&refused));
+    let expected = "refused: 10.0.0.9:80 belongs to Kubernetes//Pod/shop/bad, which cannot be used: tunnel_protocol: 9";
+    check(&store, "10.0.0.9:80", expected);
+    check(&store, "10.0.0.2:80", "refused");
 }
