@@ -11,6 +11,7 @@ pub mod node;
 pub mod resources;
 pub mod rig;
 pub mod traffic;
+pub mod worlds;
 
 use std::{future::Future, time::Duration};
 
