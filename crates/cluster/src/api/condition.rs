@@ -1,7 +1,7 @@
 //! The status of our policies: conditions, as Kubernetes writes them.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 /// What the mesh says about a policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -12,7 +12,8 @@ pub struct PolicyStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<StatusCondition>,
     /// The generation the conditions speak of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "written_as_number_or_text")]
+    #[schemars(extend("x-kubernetes-int-or-string" = true))]
     pub observed_generation: Option<i64>,
 }
 
@@ -36,6 +37,40 @@ pub struct StatusCondition {
     #[schemars(extend("format" = "date-time"))]
     pub last_transition_time: Option<String>,
     /// The generation this was said of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "written_as_number_or_text")]
+    #[schemars(extend("x-kubernetes-int-or-string" = true))]
     pub observed_generation: Option<i64>,
+}
+
+/// Reads a generation: the reference writes it as text (as its messages write 64 bits), Kubernetes as a number.
+pub(super) fn written_as_number_or_text<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<i64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(i64),
+        Text(String),
+    }
+    match Option::<Written>::deserialize(reader)? {
+        None => Ok(None),
+        Some(Written::Number(number)) => Ok(Some(number)),
+        Some(Written::Text(text)) => text.parse().map(Some).map_err(D::Error::custom),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_generation_is_read_in_both_writings() {
+        for written in [json!(7), json!("7")] {
+            let status: PolicyStatus =
+                serde_json::from_value(json!({"observedGeneration": written})).expect("readable");
+            assert_eq!(status.observed_generation, Some(7));
+        }
+        assert_eq!(serde_json::from_value::<PolicyStatus>(json!({})).expect("empty").observed_generation, None);
+        assert!(serde_json::from_value::<PolicyStatus>(json!({"observedGeneration": "seven"})).is_err());
+    }
 }

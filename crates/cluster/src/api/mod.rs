@@ -6,6 +6,8 @@
 mod authorization_policy;
 mod condition;
 mod peer_authentication;
+mod service_entry;
+mod workload_entry;
 
 use kube::core::DynamicObject;
 use serde::de::DeserializeOwned;
@@ -16,6 +18,11 @@ pub use authorization_policy::{
 };
 pub use condition::{PolicyStatus, StatusCondition};
 pub use peer_authentication::{MutualTls, MutualTlsMode, PeerAuthentication, PeerAuthenticationSpec};
+pub use service_entry::{
+    AllocatedAddress, LabelsSelector, Location, Resolution, ServiceEntry, ServiceEntrySpec, ServiceEntryStatus,
+    ServicePort,
+};
+pub use workload_entry::{WorkloadEntry, WorkloadEntrySpec};
 
 /// Which pods of its namespace a policy is for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
