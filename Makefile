@@ -7,10 +7,10 @@ export PATH := $(PATH):/usr/sbin:/sbin
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz release packages-demo packages-test
+.PHONY: help build demo test lint fmt fuzz bench bench-quick release packages-demo packages-test
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 # The Debian packages a target needs; installed (as root) or named.
 packages-demo packages-test: packages-%:
@@ -41,6 +41,16 @@ fuzz: ## fuzz every decoder for FUZZ_SECONDS each (needs a nightly toolchain and
 	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
 		$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
+
+# What is measured, ztunnel and load, is the real release build; the lab around it need not be fast.
+# PEER_ZTUNNEL=/path measures another ztunnel beside ours.
+bench: packages-demo build ## measure everything beside no mesh and PEER_ZTUNNEL (as root); writes bench/results.json
+	$(CARGO) build --locked --release -p lateen-ztunnel -p lateen-load
+	$(BIN)/lateen-bench run --ours target/release/ztunnel --load target/release/lateen-load --json bench/results.json
+
+bench-quick: packages-demo build ## two minutes of measuring (as root; optimised without LTO, for speed of build)
+	$(CARGO) build --locked --profile quick -p lateen-ztunnel -p lateen-load
+	$(BIN)/lateen-bench run --quick --ours target/quick/ztunnel --load target/quick/lateen-load
 
 release: ## the binaries to ship (LTO; slow to build)
 	$(CARGO) build --locked --workspace --bins --release

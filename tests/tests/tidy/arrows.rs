@@ -16,13 +16,13 @@ const ROWS: &[&[&str]] = &[
     &["telemetry", "net", "policy", "cluster"],
     &["identity", "hbone", "xds", "state", "embedded-api"],
     &["lab"],
-    &["ztunnel", "controller", "cli", "cni-plugin", "cni-agent"],
-    &["tests"],
+    &["ztunnel", "controller", "cli", "cni-plugin", "cni-agent", "load"],
+    &["tests", "bench"],
 ];
 
 /// Who may use the lab: it is a place to run programs in, never a part of one. Tests of a program may.
 const LAB: [&str; 2] = ["lab", "embedded-api"];
-const USERS_OF_THE_LAB: [&str; 3] = ["lab", "cli", "tests"];
+const USERS_OF_THE_LAB: [&str; 4] = ["lab", "cli", "tests", "bench"];
 
 /// Arrows the rows forbid, with the reason each is right.
 const EXCEPTIONS: &[(&str, &str, &str)] =
@@ -99,7 +99,7 @@ fn arrows_point_down() {
                 findings.push(format!("{from} -> {to}: {to} is not in a lower row"));
             }
             if LAB.contains(&to) && !USERS_OF_THE_LAB.contains(&from) && !only_tests {
-                findings.push(format!("{from} -> {to}: only cli and tests run the lab"));
+                findings.push(format!("{from} -> {to}: only cli, tests and bench run the lab"));
             }
         }
     }

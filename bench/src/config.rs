@@ -1,0 +1,102 @@
+//! What the bench is asked for.
+//!
+//! In: argv and environment. Out: checked values.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Our ztunnel; by default the one beside this program
+    #[arg(long, value_name = "PATH")]
+    ours: Option<PathBuf>,
+    /// Another ztunnel to measure beside ours (also PEER_ZTUNNEL)
+    #[arg(long, value_name = "PATH")]
+    peer: Option<PathBuf>,
+    /// Further ztunnels, as for before and after
+    #[arg(long = "subject", value_name = "NAME=PATH")]
+    subjects: Vec<String>,
+    /// The load program; by default the one beside this program
+    #[arg(long, value_name = "PATH")]
+    load: Option<PathBuf>,
+    /// Only measures whose name contains one of these words (see `lateen-bench list`)
+    #[arg(long, value_delimiter = ',', value_name = "WORD")]
+    pub only: Vec<String>,
+    /// Fewer and shorter measures, about two minutes of them
+    #[arg(long)]
+    pub quick: bool,
+    /// How often each measure is taken; medians are reported
+    #[arg(long, value_name = "COUNT")]
+    pub rounds: Option<usize>,
+    /// How long one measure is taken
+    #[arg(long, value_name = "SECONDS")]
+    pub seconds: Option<f64>,
+    /// Neither no mesh nor passthrough, as for before and after
+    #[arg(long)]
+    pub subjects_only: bool,
+    /// Where to write the results, one JSON object a measure
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// A ztunnel to measure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Program {
+    /// What tables call it.
+    pub name: String,
+    /// The program.
+    pub path: PathBuf,
+}
+
+/// The name of our own ztunnel in tables.
+pub(crate) const OURS: &str = "ours";
+/// The name of the peer in tables.
+pub(crate) const PEER: &str = "peer";
+
+impl Run {
+    /// The programs to measure, ours first.
+    pub fn programs(&self) -> anyhow::Result<Vec<Program>> {
+        let mut all = vec![program(OURS, &beside(self.ours.as_deref(), "ztunnel")?)?];
+        for subject in &self.subjects {
+            let (name, path) =
+                subject.split_once('=').with_context(|| format!("--subject {subject}: say NAME=PATH"))?;
+            let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+            if !plain || ["none", "passthrough", PEER, OURS].contains(&name) {
+                bail!("--subject {subject}: a name is a new word of a-z and 0-9");
+            }
+            all.push(program(name, Path::new(path))?);
+        }
+        if let Some(path) = self.peer.clone().or_else(|| variable("PEER_ZTUNNEL").map(PathBuf::from)) {
+            all.push(program(PEER, &path)?);
+        }
+        Ok(all)
+    }
+
+    /// The load program.
+    pub fn load(&self) -> anyhow::Result<PathBuf> {
+        whole(&beside(self.load.as_deref(), "lateen-load")?)
+    }
+}
+
+fn beside(given: Option<&Path>, name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("looking for our own program")?;
+    Ok(given.map_or_else(|| own.with_file_name(name), Path::to_owned))
+}
+
+fn program(name: &str, path: &Path) -> anyhow::Result<Program> {
+    Ok(Program { name: name.to_owned(), path: whole(path)? })
+}
+
+/// The full path: other processes have other working directories.
+fn whole(path: &Path) -> anyhow::Result<PathBuf> {
+    path.canonicalize().with_context(|| format!("looking for the program {}", path.display()))
+}
+
+/// An environment variable that is set and not empty.
+#[allow(clippy::disallowed_methods)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

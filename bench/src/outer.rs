@@ -1,0 +1,52 @@
+//! The process that outlives the measuring: however that ends, nothing remains.
+//!
+//! In: work. Out: its exit code. The same program runs twice: the outer one only waits, for the inner one or for a signal;
+//! the inner one measures. Labs and load die with the inner one, by the kernel's hand.
+
+use std::{
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+use anyhow::Context as _;
+use nix::sys::{
+    prctl::set_pdeathsig,
+    signal::{SigSet, Signal},
+};
+
+/// Where labs keep their state; set for the inner process.
+const STATE: &str = "LATEEN_LAB_STATE";
+/// Marks the inner process.
+const INNER: &str = "lateen-bench-inner";
+
+/// Does `work` in an inner process.
+pub(crate) fn guarded(work: impl FnOnce() -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    if std::env::args_os().next().is_some_and(|name| name == INNER) {
+        set_pdeathsig(Signal::SIGKILL).context("asking to end with the outer process")?;
+        return work();
+    }
+    let state = tempfile::Builder::new().prefix("lateen-bench").tempdir().context("making a directory for the labs")?;
+    let watched = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    watched.thread_block().context("blocking signals")?;
+    let code = inner(&watched, state.path())?;
+    state.close().context("removing the labs' directory")?;
+    Ok(code)
+}
+
+fn inner(watched: &SigSet, state: &Path) -> anyhow::Result<ExitCode> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(INNER).args(std::env::args_os().skip(1)).env(STATE, state);
+    let mut inner = command.spawn().context("starting the inner process")?;
+    loop {
+        if let Some(end) = inner.try_wait().context("waiting for the inner process")? {
+            return Ok(ExitCode::from(end.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)));
+        }
+        if watched.wait().context("waiting for a signal")? != Signal::SIGCHLD {
+            eprintln!("lateen-bench: interrupted");
+            inner.kill().context("ending the inner process")?;
+            inner.wait().context("waiting for the inner process")?;
+            return Ok(ExitCode::from(130));
+        }
+    }
+}
