@@ -30,6 +30,21 @@ async fn a_drain_waits_for_connections_and_takes_no_new_ones() {
     assert!(rig.nodes[0].ztunnel.ended().await, "it ends in good order once its last connection has");
 }
 
+/// The grace is far longer than the test waits: what ends the drain is that nobody needs the proxies any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_ends_at_once_when_only_idle_tunnels_are_left() {
+    for draining in 0..2 {
+        let mut rig = Rig::start_with(&[("CONNECTION_TERMINATION_DEADLINE", "600s")]).await;
+        for node in &rig.nodes {
+            node.settle().await;
+        }
+        let _server = serve(&rig.tasks, &rig.d, 8080, Manner::Echo);
+        assert_eq!(call(&rig.a, TO_D, "hello").await.expect("answered"), "hello");
+        rig.nodes[draining].ztunnel.terminate();
+        assert!(rig.nodes[draining].ztunnel.ended().await);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_ends_in_time_and_says_what_it_cut() {
     let mut rig = Rig::start_with(&[("CONNECTION_TERMINATION_DEADLINE", "1s")]).await;

@@ -94,6 +94,7 @@ impl<K, M, E> Clone for Pool<K, M, E> {
 struct Shared<K, M, E> {
     entries: Mutex<HashMap<K, Entry<M, E>>>,
     limits: PoolLimits,
+    drain: Drain,
 }
 
 #[derive(Debug)]
@@ -131,9 +132,10 @@ where
     M: Clone + Send + 'static,
     E: Send + Sync + 'static,
 {
-    /// An empty pool. `tasks` owns the one that closes idle connections; it ends with `drain` or with the pool.
+    /// An empty pool. `tasks` owns the one that closes idle connections; it ends with `drain` or with the pool. Once
+    /// `drain` begins nothing is kept: each connection ends with its last tunnel.
     pub fn new(limits: PoolLimits, tasks: &Tasks, drain: &Drain) -> Self {
-        let shared = Arc::new(Shared { entries: Mutex::new(HashMap::new()), limits });
+        let shared = Arc::new(Shared { entries: Mutex::new(HashMap::new()), limits, drain: drain.clone() });
         let (weak, drain) = (Arc::downgrade(&shared), drain.clone());
         // Often enough that a connection outlives its time by a quarter at most.
         let every = shared.limits.idle_timeout / 4;
@@ -141,12 +143,15 @@ where
             loop {
                 tokio::select! {
                     () = tokio::time::sleep(every) => {}
-                    () = drain.draining() => return,
+                    () = drain.draining() => break,
                 }
                 match weak.upgrade() {
                     Some(shared) => shared.forget_idle(),
                     None => return,
                 }
+            }
+            if let Some(shared) = weak.upgrade() {
+                shared.forget_all();
             }
         });
         Self { shared }
@@ -267,8 +272,11 @@ impl<K: Hash + Eq + Clone, M: Clone, E> Shared<K, M, E> {
         let connection = Connection { client, about, places };
         let mut entries = self.entries.lock();
         let entry = entries.entry(key.clone()).or_default();
-        entry.connections.push(connection.clone());
         entry.dialling = None;
+        // Asked under the lock: what is kept before the drain begins is forgotten by it.
+        if !self.drain.is_draining() {
+            entry.connections.push(connection.clone());
+        }
         (connection, place)
     }
 
@@ -282,6 +290,11 @@ impl<K: Hash + Eq + Clone, M: Clone, E> Shared<K, M, E> {
         if let Some(entry) = self.entries.lock().get_mut(key) {
             entry.connections.retain(|connection| !Arc::ptr_eq(&connection.places, places));
         }
+    }
+
+    /// Tunnels go on; dials that are under way report to who waits for them.
+    fn forget_all(&self) {
+        self.entries.lock().values_mut().for_each(|entry| entry.connections.clear());
     }
 
     fn forget_idle(&self) {

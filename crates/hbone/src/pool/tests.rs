@@ -8,7 +8,7 @@ use lateen_rt::{drain::Drain, tasks::Tasks};
 
 use super::*;
 use crate::{
-    client::OpenError,
+    client::{OpenError, open},
     testing::{EchoServer, round_trip, soon, to, until},
 };
 
@@ -194,6 +194,29 @@ async fn dropping_everything_closes_the_connections() {
     drop(pool);
     drop(opened);
     until("the connection closes", || server.alive() == 0).await;
+}
+
+#[tokio::test]
+async fn a_drain_leaves_no_connection_without_a_tunnel() {
+    let server = EchoServer::new();
+    let (tasks, drain, never) = (Tasks::new(), Drain::new(), Drain::new());
+    let pool: TestPool = Pool::new(PoolLimits::default(), &tasks, &drain);
+    let request = to("10.0.0.9:80");
+    let dial =
+        || async { open(server.stream(&never), &server.settings, &tasks, &drain).await.map(|client| (client, ())) };
+    let connect = |key| soon(pool.connect(key, &request, dial));
+    let (idle, mut busy) = (connect(&"idle").await.expect("opened"), connect(&"busy").await.expect("opened"));
+    drop(idle);
+    drain.start();
+    until("the idle one closes", || server.alive() == 1).await;
+    round_trip(&mut busy.tunnel, b"goes on").await;
+    // Accepted before the drain, still to be carried: it is, on a connection of its own.
+    let mut late = connect(&"busy").await.expect("opened");
+    round_trip(&mut late.tunnel, b"carried").await;
+    assert_eq!((server.opened(), pool.connections()), (3, 0));
+    drop((busy, late));
+    soon(tasks.join(Duration::from_secs(50))).await.expect("nothing is left, and the pool still stands");
+    assert_eq!(server.alive(), 0);
 }
 
 #[tokio::test]
