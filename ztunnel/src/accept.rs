@@ -2,13 +2,17 @@
 //!
 //! In: a listening socket. Out: each accepted connection, in a task that belongs to the pod.
 //! At the limit the loop waits, so that new connections queue in the kernel and none is refused halfway.
+//!
+//! A drain loses no connection either: what waits in the queue is taken before the socket is closed, and what arrives
+//! between the two goes to the next ztunnel's listener, where there is one (`net.ipv4.tcp_migrate_req`, which the agent
+//! sets in each pod).
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use lateen_rt::{backoff::Backoff, drain::Drain, tasks::Tasks};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 
 /// Connections one listener has at a time.
@@ -16,7 +20,10 @@ pub const CONNECTIONS_MAX: usize = 20_000;
 const RETRY_START: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// Accepts until the drain begins; the socket is closed then, and the connections go on.
+/// Connections taken from the queue of a listener that is about to close: as many as a queue holds.
+const QUEUED_MAX: usize = 1024;
+
+/// Accepts until the drain begins, and then what is queued; the socket is closed after that, and the connections go on.
 pub async fn run<F>(
     name: &'static str,
     listener: TcpListener,
@@ -27,6 +34,13 @@ pub async fn run<F>(
 {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut pace = Backoff::new(RETRY_START, RETRY_MAX);
+    let start = |permit, (stream, peer)| {
+        let work = handle(stream, peer);
+        tasks.spawn(name, async move {
+            let _held: Option<OwnedSemaphorePermit> = permit;
+            work.await;
+        });
+    };
     loop {
         let next = async {
             // The semaphore is never closed.
@@ -35,17 +49,15 @@ pub async fn run<F>(
         };
         // Dropping `next` loses at most a permit, which returns by itself: accept takes a connection whole or not.
         let (permit, accepted) = tokio::select! {
+            // A drain comes first, or a flood of connections could put it off.
+            biased;
+            () = drain.draining() => break,
             next = next => next,
-            () = drain.draining() => return,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok(connection) => {
                 pace.reset();
-                let work = handle(stream, peer);
-                tasks.spawn(name, async move {
-                    let _held = permit;
-                    work.await;
-                });
+                start(permit, connection);
             }
             Err(error) => {
                 // Out of descriptors, usually: others must end before the next accept can work.
@@ -54,5 +66,74 @@ pub async fn run<F>(
                 tokio::time::sleep(wait).await;
             }
         }
+    }
+    // At the end of everything those who wait are refused by the closing socket.
+    if !drain.is_forced() {
+        let queued = queued(listener).map(|connection| (permits.clone().try_acquire_owned().ok(), connection));
+        queued.take_while(|(permit, _)| permit.is_some()).for_each(|(permit, connection)| start(permit, connection));
+    }
+}
+
+/// What waits in the listener's queue now. It is closed when the iterator is dropped.
+fn queued(listener: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
+    // Asked without the runtime: that one knows of a connection only after its next look at the kernel.
+    let listener = listener.into_std().ok();
+    let accept = move || -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = listener.as_ref().ok_or(io::ErrorKind::NotConnected)?.accept()?;
+        stream.set_nonblocking(true)?;
+        Ok((TcpStream::from_std(stream)?, peer))
+    };
+    // "Would block" is the usual end; after any other error there is no time to wait for a better moment.
+    std::iter::from_fn(move || accept().ok()).take(QUEUED_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        sync::mpsc,
+    };
+
+    use super::*;
+
+    /// More than one wake-up's worth, none of them accepted before the drain.
+    const CALLS: usize = 100;
+
+    #[tokio::test]
+    async fn what_is_queued_when_a_drain_begins_is_served() {
+        let (tasks, drain) = (Tasks::new(), Drain::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let to = listener.local_addr().expect("bound");
+        let mut clients = Vec::new();
+        for _ in 0..CALLS {
+            clients.push(std::net::TcpStream::connect(to).expect("queued by the kernel"));
+        }
+        drain.start();
+        let (served, mut ended) = mpsc::channel(CALLS);
+        run("test", listener, (tasks.clone(), drain), |mut stream, _| {
+            let served = served.clone();
+            async move {
+                stream.write_all(b"x").await.expect("write");
+                served.send(()).await.expect("the test waits");
+            }
+        })
+        .await;
+        for client in clients {
+            client.set_nonblocking(true).expect("nonblocking");
+            let mut client = TcpStream::from_std(client).expect("registered");
+            assert_eq!(client.read_u8().await.expect("an answer"), b'x');
+            ended.recv().await.expect("it was served");
+        }
+        assert!(TcpStream::connect(to).await.is_err(), "the socket is closed");
+    }
+
+    #[tokio::test]
+    async fn a_forced_end_serves_nobody() {
+        let (tasks, drain) = (Tasks::new(), Drain::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let _client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("queued");
+        drain.force();
+        run("test", listener, (tasks.clone(), drain), |_, _| async { panic!("accepted") }).await;
+        assert!(tasks.is_empty());
     }
 }

@@ -261,6 +261,35 @@ async fn applying_twice_changes_nothing_and_removing_leaves_nothing() {
     assert_eq!(visible(&cell.pod), before);
 }
 
+/// Two sockets share a port, as an old and a new ztunnel do; what waits at the one that closes is taken by the other.
+#[tokio::test]
+async fn connections_queued_at_a_closing_listener_are_handed_over() {
+    let cell = cell();
+    apply(&cell.pod, &standard()).await.expect("applies");
+    let listen = || {
+        let made = cell.pod.run(|| socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None));
+        let socket = made.expect("enter").expect("a socket");
+        socket.set_reuse_port(true).expect("SO_REUSEPORT");
+        socket.bind(&addr("[::]:15001").into()).expect("binds");
+        socket.listen(64).expect("listens");
+        socket.set_nonblocking(true).expect("nonblocking");
+        std::net::TcpListener::from(socket)
+    };
+    let (old, new) = (listen(), listen());
+    // The kernel spreads them over both by a hash; with so many, some wait at each.
+    let mut clients: Vec<_> = (0..32)
+        .map(|turn| connect(&cell.pod, if turn % 2 == 0 { "127.0.0.1:15001" } else { "[::1]:15001" }).expect("queued"))
+        .collect();
+    drop(old);
+    for _ in &clients {
+        let (mut stream, _) = accept(&new);
+        std::io::Write::write_all(&mut stream, b"x").expect("writes");
+    }
+    for client in &mut clients {
+        std::io::Read::read_exact(client, &mut [0]).expect("served, not reset");
+    }
+}
+
 #[tokio::test]
 async fn a_namespace_is_compared_with_its_plan() {
     let (cell, comparer) = (cell(), Comparer::default());

@@ -86,7 +86,7 @@ fn answer(
 
 /// Serves one connection until its client ends it or the drain does. `take` is called for each valid request and must
 /// not wait: it starts a task. Invalid requests are answered with 400 here. While draining no new streams are taken and
-/// open ones may end in peace. Dropping the future cuts all tunnels.
+/// open ones may end in peace; the first request of a connection is taken all the same. Dropping the future cuts all tunnels.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     settings: &Settings,
@@ -112,7 +112,9 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             () = &mut first_request, if !asked => {
                 return Err(Elapsed { what: "the client's first request", after: settings.open_timeout }.into());
             }
-            () = drain.draining(), if !draining => {
+            // A fresh connection is allowed its first request: a client that is told to go before it has asked anything
+            // has nothing to show that the next connection would fare better.
+            () = drain.draining(), if asked && !draining => {
                 draining = true;
                 connection.graceful_shutdown();
             }

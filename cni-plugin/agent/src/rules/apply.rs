@@ -11,7 +11,7 @@ use lateen_net::{
 };
 use parking_lot::Mutex;
 
-use super::{NftError, RouteError, host, plan, plan::PodRules, ports, routes};
+use super::{NftError, RouteError, handover, host, plan, plan::PodRules, ports, routes};
 
 /// Why a namespace is not as planned.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,9 @@ pub async fn apply(netns: &Netns, rules: &PodRules) -> Result<(), ApplyError> {
     if let Err(error) = ports::reserve(netns)? {
         // Rare harm (one port of 28,000), so no reason to refuse the pod.
         tracing::warn!(%error, netns = %netns.id(), "cannot reserve ztunnel's ports; an app's own port may take one");
+    }
+    if let Err(error) = handover::allow(netns)? {
+        tracing::debug!(%error, netns = %netns.id(), "a new ztunnel's start may cost the pod a connection");
     }
     match nft::transaction(netns, &rules.fresh).await {
         Err(NftError::Refused(complaint)) if complaint.contains("File exists") => {

@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub mod apply;
+mod handover;
 pub mod host;
 pub mod overrides;
 pub mod plan;

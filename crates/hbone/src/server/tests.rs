@@ -147,6 +147,19 @@ async fn draining_sends_goaway_and_lets_open_tunnels_end() {
 }
 
 #[tokio::test]
+async fn a_connection_that_meets_a_drain_is_served_once() {
+    let server = EchoServer::new();
+    let drain = Drain::new();
+    drain.start();
+    let client = server.client(&drain).await.expect("open");
+    let (mut tunnel, _) = soon(client.connect(&to("10.0.0.9:80"))).await.expect("the first is taken");
+    round_trip(&mut tunnel, b"served").await;
+    drop(tunnel);
+    until("the connection ends, though its client is still there", || server.alive() == 0).await;
+    assert!(soon(client.connect(&to("10.0.0.9:80"))).await.is_err());
+}
+
+#[tokio::test]
 async fn forcing_the_drain_cuts_tunnels() {
     let server = EchoServer::new();
     let drain = Drain::new();
