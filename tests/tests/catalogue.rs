@@ -29,6 +29,7 @@ const GROUPS: &[(&str, usize)] = &[
     ("CNI", 14),
     ("CONV", 2),
     ("AUTHZ", 34),
+    ("NEAR", 11),
 ];
 
 struct Case {

@@ -1,7 +1,7 @@
 //! Who reaches whom, how, and what is told about it: the real ztunnel, real rules, two nodes.
 
 use lateen_tests::harness::{
-    rig::Rig,
+    rig::{Rig, SameNode},
     traffic::{Manner, call, serve},
 };
 
@@ -18,36 +18,46 @@ const A: &str = "10.77.0.11";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_pair_of_pods_reaches_each_other_as_it_should() {
-    let rig = Rig::start().await;
+    for same_node in SameNode::BOTH {
+        every_pair(same_node).await;
+    }
+}
+
+/// The same call to a pod of the same node, without a tunnel and with one.
+fn to_b(same_node: SameNode, v6: bool) -> Case {
+    const SOURCE: &str = "src.identity=\"spiffe://cluster.local/ns/default/sa/a\"";
+    const DESTINATION: &str = "dst.identity=\"spiffe://cluster.local/ns/default/sa/b\"";
+    match (same_node, v6) {
+        (SameNode::Direct, false) => Case {
+            to: "10.77.0.12:8080",
+            outbound: &["dst.addr=10.77.0.12:8080", SOURCE, DESTINATION, "dst.workload=\"b\""],
+            inbound: &["dst.addr=10.77.0.12:8080", SOURCE, DESTINATION, "src.workload=\"a\""],
+        },
+        (SameNode::Direct, true) => Case {
+            to: "[fd00:77::12]:8080",
+            outbound: &["dst.addr=[fd00:77::12]:8080", SOURCE, DESTINATION],
+            inbound: &["dst.addr=[fd00:77::12]:8080", SOURCE, DESTINATION],
+        },
+        (SameNode::Hbone, false) => Case {
+            to: "10.77.0.12:8080",
+            outbound: &["dst.addr=10.77.0.12:15008", "dst.hbone_addr=10.77.0.12:8080", SOURCE, "dst.workload=\"b\""],
+            inbound: &["dst.hbone_addr=10.77.0.12:8080", SOURCE],
+        },
+        (SameNode::Hbone, true) => Case {
+            to: "[fd00:77::12]:8080",
+            outbound: &["dst.addr=[fd00:77::12]:15008"],
+            inbound: &["dst.hbone_addr=[fd00:77::12]:8080"],
+        },
+    }
+}
+
+async fn every_pair(same_node: SameNode) {
+    let rig = Rig::start_in(same_node).await;
     let [near, far] = &rig.nodes;
     let mut servers = [&rig.a, &rig.b, &rig.c, &rig.d].map(|pod| serve(&rig.tasks, pod, 8080, Manner::Echo));
 
-    // Same node, other node, both by tunnel; both families; the client's address is kept.
-    for (case, server, peer) in [
-        (
-            Case {
-                to: "10.77.0.12:8080",
-                outbound: &[
-                    "dst.addr=10.77.0.12:15008",
-                    "dst.hbone_addr=10.77.0.12:8080",
-                    "src.identity=",
-                    "dst.workload=\"b\"",
-                ],
-                inbound: &["dst.hbone_addr=10.77.0.12:8080", "src.identity=\"spiffe://cluster.local/ns/default/sa/a\""],
-            },
-            1,
-            A,
-        ),
-        (
-            Case {
-                to: "[fd00:77::12]:8080",
-                outbound: &["dst.addr=[fd00:77::12]:15008"],
-                inbound: &["dst.hbone_addr=[fd00:77::12]:8080"],
-            },
-            1,
-            "fd00:77::11",
-        ),
-    ] {
+    // Same node, other node; both families; the client's address is kept.
+    for (case, server, peer) in [(to_b(same_node, false), 1, A), (to_b(same_node, true), 1, "fd00:77::11")] {
         let seen = (near.ztunnel.records().len(), far.ztunnel.records().len());
         assert_eq!(call(&rig.a, case.to, "hello").await.expect("answered"), "hello", "{}", case.to);
         assert_eq!(servers[server].next_peer().await.to_string(), peer);
@@ -103,7 +113,13 @@ async fn every_pair_of_pods_reaches_each_other_as_it_should() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_reaches_all_its_endpoints_on_both_families() {
-    let rig = Rig::start().await;
+    for same_node in SameNode::BOTH {
+        every_endpoint(same_node).await;
+    }
+}
+
+async fn every_endpoint(same_node: SameNode) {
+    let rig = Rig::start_in(same_node).await;
     let [near, _] = &rig.nodes;
     let _servers = [&rig.b, &rig.d].map(|pod| serve(&rig.tasks, pod, 8080, Manner::Echo));
     for vip in ["10.96.0.10:80", "[fd00:96::10]:80"] {

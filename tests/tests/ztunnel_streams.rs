@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use lateen_net::netns::Netns;
 use lateen_tests::harness::{
     eventually,
-    rig::Rig,
+    rig::{Rig, SameNode},
     traffic::{self, Manner, call, connect, ping, serve},
 };
 use tokio::{
@@ -13,12 +14,16 @@ use tokio::{
     time::timeout,
 };
 
-/// Through a tunnel to another node, in plain to a pod outside the mesh, in plain from one.
+/// Through a tunnel to another node, to a pod of the same node, in plain to a pod outside the mesh, in plain from one.
 async fn ways(rig: &Rig, port: u16) -> Vec<(&'static str, TcpStream)> {
     let mut ways = Vec::new();
-    for (name, from, to) in
-        [("tunnel", &rig.a, "10.77.0.21"), ("passthrough", &rig.a, "10.77.0.13"), ("plain in", &rig.c, "10.77.0.12")]
-    {
+    for (name, from, to) in [
+        ("tunnel", &rig.a, "10.77.0.21"),
+        ("same node", &rig.a, "10.77.0.12"),
+        ("same node by IPv6", &rig.a, "[fd00:77::12]"),
+        ("passthrough", &rig.a, "10.77.0.13"),
+        ("plain in", &rig.c, "10.77.0.12"),
+    ] {
         ways.push((name, connect(from, &format!("{to}:{port}")).await.expect("connected")));
     }
     ways
@@ -32,7 +37,13 @@ const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_server_may_speak_first() {
-    let rig = Rig::start().await;
+    for same_node in SameNode::BOTH {
+        the_server_may_speak_first_in(same_node).await;
+    }
+}
+
+async fn the_server_may_speak_first_in(same_node: SameNode) {
+    let rig = Rig::start_in(same_node).await;
     let _servers = serve_everywhere(&rig, 8080, Manner::ServerFirst);
     for (way, mut stream) in ways(&rig, 8080).await {
         let mut greeting = [0; 21];
@@ -44,7 +55,13 @@ async fn the_server_may_speak_first() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn either_side_may_close_its_half() {
-    let rig = Rig::start().await;
+    for same_node in SameNode::BOTH {
+        either_side_may_close_its_half_in(same_node).await;
+    }
+}
+
+async fn either_side_may_close_its_half_in(same_node: SameNode) {
+    let rig = Rig::start_in(same_node).await;
     let _servers = serve_everywhere(&rig, 8080, Manner::Count);
     for (way, mut stream) in ways(&rig, 8080).await {
         // The client ends first; the answer comes after that.
@@ -54,9 +71,15 @@ async fn either_side_may_close_its_half() {
         timeout(SOON, stream.read_to_string(&mut answer)).await.expect(way).expect(way);
         assert_eq!(answer, "1000", "{way}");
     }
-    // The server ends first; the client goes on sending.
-    let listener = traffic::listener(&rig.d, 9090);
-    let mut client = connect(&rig.a, "10.77.0.21:9090").await.expect("connected");
+    for (pod, to) in [(&rig.d, "10.77.0.21:9090"), (&rig.b, "10.77.0.12:9090")] {
+        the_server_closes_first(&rig, pod, to).await;
+    }
+}
+
+/// The server ends first; the client goes on sending.
+async fn the_server_closes_first(rig: &Rig, pod: &Netns, to: &str) {
+    let listener = traffic::listener(pod, 9090);
+    let mut client = connect(&rig.a, to).await.expect("connected");
     let (mut server, _) = timeout(SOON, listener.accept()).await.expect("in time").expect("accepted");
     server.write_all(b"bye").await.expect("sent");
     server.shutdown().await.expect("half closed");
@@ -72,7 +95,13 @@ async fn either_side_may_close_its_half() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_ends_the_other_side_too() {
-    let rig = Rig::start().await;
+    for same_node in SameNode::BOTH {
+        a_reset_ends_the_other_side_too_in(same_node).await;
+    }
+}
+
+async fn a_reset_ends_the_other_side_too_in(same_node: SameNode) {
+    let rig = Rig::start_in(same_node).await;
     let _servers = serve_everywhere(&rig, 8080, Manner::Reset);
     for (way, mut stream) in ways(&rig, 8080).await {
         stream.write_all(b"reset me").await.expect(way);
@@ -82,20 +111,37 @@ async fn a_reset_ends_the_other_side_too() {
         assert!(rest.is_empty(), "{way}");
     }
     // The client vanishes: the server hears of it.
-    let listener = traffic::listener(&rig.d, 9090);
-    let client = connect(&rig.a, "10.77.0.21:9090").await.expect("connected");
-    let (mut server, _) = timeout(SOON, listener.accept()).await.expect("in time").expect("accepted");
-    drop(client);
-    let mut rest = Vec::new();
-    let _either = timeout(SOON, server.read_to_end(&mut rest)).await.expect("in time");
+    for (pod, to) in [(&rig.d, "10.77.0.21:9090"), (&rig.b, "10.77.0.12:9090")] {
+        let listener = traffic::listener(pod, 9090);
+        let client = connect(&rig.a, to).await.expect("connected");
+        let (mut server, _) = timeout(SOON, listener.accept()).await.expect("in time").expect("accepted");
+        drop(client);
+        let mut rest = Vec::new();
+        let _either = timeout(SOON, server.read_to_end(&mut rest)).await.expect("in time");
+    }
 }
+
+const TOTAL: usize = 100 * 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_megabytes_each_way_arrive_whole_and_are_counted() {
-    const TOTAL: usize = 100 * 1024 * 1024;
     let rig = Rig::start().await;
     let _server = serve(&rig.tasks, &rig.d, 8080, Manner::Echo);
-    let stream = connect(&rig.a, "10.77.0.21:8080").await.expect("connected");
+    a_hundred_megabytes(&rig, "10.77.0.21:8080", [0, 1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_megabytes_each_way_on_one_node() {
+    for same_node in SameNode::BOTH {
+        let rig = Rig::start_in(same_node).await;
+        let _server = serve(&rig.tasks, &rig.b, 8080, Manner::Echo);
+        a_hundred_megabytes(&rig, "10.77.0.12:8080", [0, 0]).await;
+    }
+}
+
+/// There and back through an echo, checked byte by byte, and in the records and counters of both ends' nodes.
+async fn a_hundred_megabytes(rig: &Rig, to: &str, [near, far]: [usize; 2]) {
+    let stream = connect(&rig.a, to).await.expect("connected");
     let (mut read, mut write) = stream.into_split();
     rig.tasks.spawn("writer", async move {
         let block: Vec<u8> = (0..64 * 1024).map(|at: u32| u8::try_from(at % 251).expect("small")).collect();
@@ -117,13 +163,13 @@ async fn a_hundred_megabytes_each_way_arrive_whole_and_are_counted() {
     }
     assert_eq!(total, TOTAL);
     let bytes = format!("bytes_sent={TOTAL} bytes_recv={TOTAL}");
-    rig.nodes[0].ztunnel.record_after(0, &["direction=\"outbound\"", &bytes]).await;
-    rig.nodes[1].ztunnel.record_after(0, &["direction=\"inbound\"", &bytes]).await;
+    let (near, far) = (&rig.nodes[near].ztunnel, &rig.nodes[far].ztunnel);
+    near.record_after(0, &["direction=\"outbound\"", &bytes]).await;
+    far.record_after(0, &["direction=\"inbound\"", &bytes]).await;
     #[allow(clippy::cast_precision_loss, reason = "well below 2^52")]
-    for node in &rig.nodes {
+    for (ztunnel, reporter) in [(near, "reporter=\"source\""), (far, "reporter=\"destination\"")] {
         for metric in ["istio_tcp_received_bytes_total", "istio_tcp_sent_bytes_total"] {
-            let counted = node.ztunnel.metric(metric, &[]).await;
-            assert_eq!(counted, TOTAL as f64, "{metric} of {}", node.name);
+            assert_eq!(ztunnel.metric(metric, &[reporter]).await, TOTAL as f64, "{metric} {reporter}");
         }
     }
 }

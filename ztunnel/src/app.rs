@@ -40,7 +40,9 @@ use crate::{
     catalogue,
     config::{Config, ProxyMode},
     conns::Conns,
-    enrol, feed, local, operators,
+    enrol, feed, local,
+    near::neighbours::Neighbours,
+    operators,
     pod::{Pods, Shared},
     prefetch, settings,
 };
@@ -189,6 +191,7 @@ fn shared(config: &Config, owners: &Owners, world: WorldStore, demands: Demands)
         demands,
         keeper,
         conns: Conns::default(),
+        neighbours: Neighbours::default(),
         settings: settings::data_path(config),
         names: settings::names(config, &resolv_conf),
     })

@@ -1,7 +1,8 @@
 //! Every metric of this program, in one table: what a scrape may show.
 //!
 //! Labels: the traffic families carry those of `report::labels` (the product of workload pairs that talk to each
-//! other); the others at most a closed set.
+//! other); the others at most a closed set. `connection_security_policy` is `mutual_tls` for a tunnel, `same_node` between two
+//! pods of this process (no TLS: nobody is between them, and both are known from the node's own state), else `unknown`.
 
 use lateen_telemetry::metrics::{Description, Kind};
 use metrics::Unit;

@@ -61,6 +61,8 @@ pub enum Protocol {
     Hbone,
     /// A tunnel in a tunnel.
     DoubleHbone,
+    /// Socket to socket, between two pods of this process.
+    SameNode,
 }
 
 impl Protocol {
@@ -70,6 +72,7 @@ impl Protocol {
             Self::Tcp => "TCP",
             Self::Hbone => "HBONE",
             Self::DoubleHbone => "DOUBLEHBONE",
+            Self::SameNode => "SAMENODE",
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod feed;
 mod fixtures;
 pub mod inbound;
 pub mod local;
+pub mod near;
 pub mod operators;
 pub mod outbound;
 pub mod pod;

@@ -42,6 +42,7 @@ use crate::{
         stream::{Proxies, Room},
     },
     inbound,
+    near::neighbours::Neighbours,
     outbound::{
         self,
         dial::{HopKey, Met, TunnelError},
@@ -76,6 +77,8 @@ pub struct Settings {
     pub keepalive: Option<Keepalive>,
     /// Applications that want a PROXY header listen on loopback.
     pub localhost_app_tunnel: bool,
+    /// Pods of this process reach each other without a tunnel.
+    pub same_node: bool,
     /// Peers' baggage is believed for labels, and ours is sent with answers.
     pub use_baggage: bool,
     /// Policy findings are logged at INFO.
@@ -96,6 +99,8 @@ pub struct Shared {
     pub keeper: Keeper,
     /// Live connections.
     pub conns: Conns,
+    /// The pods served here, for each other.
+    pub neighbours: Neighbours,
     /// How to do it.
     pub settings: Settings,
     /// Names for pods; `None` where that is switched off.
@@ -265,7 +270,9 @@ impl Pods {
         let pod = Arc::new(Pod::new(self.shared.clone(), uid, key, netns, owner));
         match bind(&pod) {
             Ok(bound) => {
+                let keep = keep_source(bound.tunnels.transparent);
                 accept_on(&pod, bound);
+                self.shared.neighbours.add(uid, &pod, keep);
                 self.running.lock().insert(uid.clone(), pod);
                 Ok(())
             }
@@ -395,6 +402,7 @@ impl Proxies for Arc<Pods> {
 
     async fn stop(&self, uid: &PodUid) {
         let Some(pod) = self.running.lock().remove(uid) else { return };
+        self.shared.neighbours.forget(uid);
         pod.drain.force();
         if let Err(error) = pod.tasks.join(STOP_TIMEOUT).await {
             tracing::warn!(pod = %pod.key, %error, "some tasks of the pod did not end");

@@ -29,6 +29,7 @@ pub fn data_path(config: &Config) -> Settings {
         ipv6: proxy.ipv6,
         keepalive: keepalive(&proxy.sockets),
         localhost_app_tunnel: proxy.localhost_app_tunnel,
+        same_node: proxy.same_node,
         use_baggage: proxy.response_baggage,
         policy_info_logging: proxy.policy_info_logging,
         hbone: lateen_hbone::settings::Settings {

@@ -8,6 +8,7 @@ pub mod capture;
 pub mod dial;
 pub mod fdpass;
 pub mod listen;
+pub mod local;
 pub mod netns;
 pub mod nft;
 pub mod options;

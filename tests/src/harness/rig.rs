@@ -24,6 +24,27 @@ pub const CONTROL_PORT: u16 = 15012;
 /// A service with `b` and `d` behind it, 80 → 8080.
 pub const WEB: &str = "web.default.svc.cluster.local";
 
+/// How pods of one node reach each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameNode {
+    /// Without a tunnel, as is the default.
+    Direct,
+    /// By tunnel.
+    Hbone,
+}
+
+impl SameNode {
+    /// Both, one after the other.
+    pub const BOTH: [Self; 2] = [Self::Direct, Self::Hbone];
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Hbone => "hbone",
+        }
+    }
+}
+
 /// One node.
 pub struct Node {
     /// Its name.
@@ -79,7 +100,16 @@ impl Rig {
         rig
     }
 
-    /// The same, with these further variables for each ztunnel, and enrolled but perhaps not settled.
+    /// A rig that works, with pods of one node reaching each other so.
+    pub async fn start_in(same_node: SameNode) -> Self {
+        let rig = Self::start_with(&[("SAME_NODE", same_node.value())]).await;
+        for node in &rig.nodes {
+            node.settle().await;
+        }
+        rig
+    }
+
+    /// The same as [`Rig::start`], with these further variables for each ztunnel, and enrolled but perhaps not settled.
     pub async fn start_with(extra: &[(&str, &str)]) -> Self {
         let (fabric, control, tasks) = (Fabric::new(), Control::new(), Tasks::new());
         control.workloads(workloads());

@@ -17,7 +17,7 @@ pub struct ConnectionView {
     pub original_dst: Option<String>,
     /// Where it went.
     pub actual_dst: SocketAddr,
-    /// `TCP`, `HBONE` or `DOUBLEHBONE`.
+    /// `TCP`, `HBONE`, `DOUBLEHBONE` or `SAMENODE`.
     pub protocol: &'static str,
 }
 

@@ -64,6 +64,8 @@ pub struct Proxy {
     pub hbone: Hbone,
     /// Application tunnels (PROXY protocol) to applications on the loopback address.
     pub localhost_app_tunnel: bool,
+    /// Pods of one node reach each other without a tunnel.
+    pub same_node: bool,
     /// Peers' baggage is believed for labels.
     pub response_baggage: bool,
     /// Only post-quantum key agreement.
@@ -180,11 +182,24 @@ impl Proxy {
             },
             hbone: Hbone::read(vars)?,
             localhost_app_tunnel: vars.flag_or("LOCALHOST_APP_TUNNEL", true)?,
+            same_node: same_node(vars)?,
             response_baggage: vars.flag_or("ENABLE_RESPONSE_BAGGAGE", true)?,
             pqc_only: compliance.unwrap_or(false),
             policy_info_logging: vars.flag_or("AUTHZ_POLICY_INFO_LOGGING", false)?,
         })
     }
+}
+
+/// `SAME_NODE`: how pods of one node reach each other.
+fn same_node(vars: &Vars) -> Result<bool, ConfigError> {
+    let direct =
+        vars.parsed("SAME_NODE", |given| match given {
+            "direct" => Ok(true),
+            "hbone" => Ok(false),
+            _ => Err("it must be direct (no tunnel between pods of one node; the default) or hbone (always a tunnel)"
+                .to_owned()),
+        })?;
+    Ok(direct.unwrap_or(true))
 }
 
 /// Refuses what the reference can be told and this build cannot do: who asked for it must not believe to have it.

@@ -140,6 +140,17 @@ fn the_drain_leaves_time_to_end() {
 }
 
 #[test]
+fn pods_of_one_node_meet_directly_unless_told_otherwise() {
+    assert!(config(&[]).proxy.same_node);
+    assert!(config(&[("SAME_NODE", "direct")]).proxy.same_node);
+    assert!(!config(&[("SAME_NODE", "hbone")]).proxy.same_node);
+    let refused = refusal(&[("SAME_NODE", "off")]);
+    for word in ["SAME_NODE", "off", "direct", "hbone"] {
+        assert!(refused.contains(word), "{refused}");
+    }
+}
+
+#[test]
 fn dedicated_mode_needs_its_workload_and_has_no_mark() {
     let config = config(&[("PROXY_MODE", "dedicated"), ("PROXY_WORKLOAD_INFO", "ns/name/sa")]);
     let ProxyMode::Dedicated(workload) = config.proxy.mode else { panic!("not dedicated") };

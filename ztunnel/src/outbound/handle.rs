@@ -10,7 +10,7 @@ use lateen_net::{
     origdst::original_dst,
     splice::{Duplex, splice},
 };
-use lateen_state::workload::Workload;
+use lateen_state::{workload::Workload, world::World};
 use lateen_telemetry::access::{self, Direction};
 use lateen_types::{addr::canonical, name::WorkloadUid};
 use tokio::{net::TcpStream, time::Instant};
@@ -18,11 +18,15 @@ use tracing::Instrument as _;
 
 use super::{
     dial::{self, For},
-    plan::{Ask, Plan, Route, plan},
+    plan::{Ask, Near, Plan, PlanError, Route, plan},
     resolve::resolve,
 };
 use crate::{
     conns::{Protocol, Seen},
+    near::{
+        self,
+        neighbours::{Entered, Nobody},
+    },
     pod::{ILLEGAL_PORTS, Pod},
     report::{Flag, OpenSocket, Opening, Party, Report, Security},
 };
@@ -56,15 +60,8 @@ async fn carry(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, trace: Tra
         Ok(found) => found,
         Err(error) => return access::denied(client, dialled, Direction::Outbound, &error),
     };
-    let ask = Ask {
-        world: &world,
-        own_network: &pod.shared.settings.network,
-        source: &source,
-        dialled,
-        illegal_ports: &ILLEGAL_PORTS,
-    };
-    let plan = match plan(&ask, &mut rand::rng()) {
-        Ok(plan) => plan,
+    let (plan, neighbour) = match decide(pod, &world, (&source, client), dialled) {
+        Ok(decided) => decided,
         Err(error) => {
             metrics::counter!("istio_outbound_refused", "reason" => error.reason()).increment(1);
             return access::denied(client, dialled, Direction::Outbound, &error);
@@ -73,26 +70,66 @@ async fn carry(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, trace: Tra
     // A long connection must not hold a whole picture of the mesh in memory.
     drop(world);
     let call = Call { pod, client, dialled, source: &source, trace, began };
+    if let Some((to, there)) = neighbour {
+        return near::handle::carry(&call, (&plan, to), there, stream).await;
+    }
     match &plan.route {
         Route::Plain(to) => match dial::place(to).await {
             Ok(to) => call.plain(&plan, to, stream).await,
             Err(error) => access::denied(client, dialled, Direction::Outbound, &error),
         },
-        Route::Tunnel(hop) | Route::Double { outer: hop, .. } => match dial::place(&hop.to).await {
-            Ok(to) => call.tunnelled(&plan, to, stream).await,
-            Err(error) => access::denied(client, dialled, Direction::Outbound, &error),
-        },
+        Route::Tunnel(hop) | Route::Near(Near { hop, .. }) | Route::Double { outer: hop, .. } => {
+            match dial::place(&hop.to).await {
+                Ok(to) => call.tunnelled(&plan, to, stream).await,
+                Err(error) => access::denied(client, dialled, Direction::Outbound, &error),
+            }
+        }
     }
 }
 
-/// One connection on its way.
-struct Call<'a> {
-    pod: &'a Arc<Pod>,
-    client: SocketAddr,
+/// The plan, and the pod to enter if it is on this node. A pod that was there for the plan and cannot be entered any more
+/// is reached by the tunnel that was planned beside it, where it must prove who it is.
+fn decide(
+    pod: &Pod,
+    world: &World,
+    (source, client): (&Workload, SocketAddr),
     dialled: SocketAddr,
-    source: &'a Arc<Workload>,
+) -> Result<(Plan, Option<(SocketAddr, Entered)>), PlanError> {
+    let settings = &pod.shared.settings;
+    let neighbours = pod.shared.neighbours.load();
+    let ask = Ask {
+        world,
+        own_network: &settings.network,
+        source,
+        client: client.ip(),
+        dialled,
+        illegal_ports: &ILLEGAL_PORTS,
+        neighbours: if settings.same_node { &*neighbours } else { &Nobody },
+    };
+    let mut plan = plan(&ask, &mut rand::rng())?;
+    let Route::Near(near) = &plan.route else { return Ok((plan, None)) };
+    let destination = plan.destination.as_deref();
+    if let Some(there) = destination.and_then(|workload| neighbours.enter(workload, near.to.ip())) {
+        let to = near.to;
+        return Ok((plan, Some((to, there))));
+    }
+    plan.route = Route::Tunnel(near.hop.clone());
+    Ok((plan, None))
+}
+
+/// One connection on its way.
+pub struct Call<'a> {
+    /// The caller's pod.
+    pub pod: &'a Arc<Pod>,
+    /// Its socket's address.
+    pub client: SocketAddr,
+    /// What it dialled.
+    pub dialled: SocketAddr,
+    /// The caller.
+    pub source: &'a Arc<Workload>,
+    /// When it was accepted.
+    pub began: Instant,
     trace: TraceParent,
-    began: Instant,
 }
 
 impl Call<'_> {
@@ -119,8 +156,8 @@ impl Call<'_> {
             Route::Double { outer, inner_accepted } => {
                 (dial::double(self.pod, (outer, to, uid), inner_accepted, &by).await, Protocol::DoubleHbone)
             }
-            // The caller sends plain routes elsewhere; a refusal is the safe answer to a mistake there.
-            Route::Plain(_) => return report.failed(Flag::Connect, &"no tunnel was planned"),
+            // The caller sends other routes elsewhere; a refusal is the safe answer to a mistake there.
+            Route::Plain(_) | Route::Near(_) => return report.failed(Flag::Connect, &"no tunnel was planned"),
         };
         match opened {
             Ok(opened) => self.copy((stream, opened.tunnel), (to, protocol), report).await,
@@ -143,9 +180,11 @@ impl Call<'_> {
         }
     }
 
-    fn opening(&self, plan: &Plan, hop: SocketAddr) -> Opening {
+    /// What the caller's report is opened with, its next hop being `hop`.
+    pub fn opening(&self, plan: &Plan, hop: SocketAddr) -> Opening {
         let security = match plan.route {
             Route::Plain(_) => Security::Unknown,
+            Route::Near(_) => Security::SameNode,
             Route::Tunnel(_) | Route::Double { .. } => Security::MutualTls,
         };
         let known = security != Security::Unknown;
@@ -157,7 +196,7 @@ impl Call<'_> {
             None => Party::default(),
         };
         let authority = match &plan.route {
-            Route::Plain(_) => None,
+            Route::Plain(_) | Route::Near(_) => None,
             Route::Tunnel(to) | Route::Double { outer: to, .. } => Some(dial::authority(to, hop).to_string()),
         };
         Opening {

@@ -6,14 +6,17 @@
 //! A destination that must be reached by tunnel is never planned in plain, and a waypoint that must be passed is never
 //! gone around: what cannot be reached the right way is refused.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use lateen_state::{
     gateway::GatewayAddress,
     lookup::Known,
     service::{Mode, Service},
     unusable::Unusable,
-    workload::{Tunnel, Workload},
+    workload::{NetworkMode, PodKey, Tunnel, Workload},
     world::World,
 };
 use lateen_types::{
@@ -23,6 +26,7 @@ use lateen_types::{
 use rand::{Rng, RngExt as _};
 
 use super::upstream::{At, Chooser, Purpose, Upstream, key};
+use crate::near::neighbours::Neighbourhood;
 
 /// The port every HBONE workload listens on.
 pub const HBONE_PORT: u16 = 15008;
@@ -36,10 +40,14 @@ pub struct Ask<'w> {
     pub own_network: &'w NetworkId,
     /// The workload that calls.
     pub source: &'w Workload,
+    /// The address its socket has.
+    pub client: IpAddr,
     /// What it dialled.
     pub dialled: SocketAddr,
     /// Ports that lead to ourselves.
     pub illegal_ports: &'w [u16],
+    /// The pods this process serves itself.
+    pub neighbours: &'w dyn Neighbourhood,
 }
 
 /// What to do.
@@ -60,6 +68,8 @@ pub enum Route {
     Plain(To),
     /// One tunnel.
     Tunnel(Hop),
+    /// Without a tunnel: this process serves both pods.
+    Near(Near),
     /// A tunnel to another network's gateway, and through it a second one that the gateway cannot open.
     Double {
         /// The tunnel to the gateway.
@@ -94,6 +104,15 @@ pub struct Hop {
     pub accepted: Vec<SpiffeId>,
     /// What to ask for in the CONNECT.
     pub authority: Authority,
+}
+
+/// A call between two pods of this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Near {
+    /// The application's address, in its own pod.
+    pub to: SocketAddr,
+    /// The tunnel to take if the pod cannot be entered after all.
+    pub hop: Hop,
 }
 
 /// What a CONNECT asks for.
@@ -288,9 +307,32 @@ impl Ask<'_> {
                     At::Ip(ip) => Authority::Addr(SocketAddr::new(ip, upstream.port)),
                     At::Host(_) | At::Gateway => Authority::Resolved(upstream.port),
                 };
-                Ok(Route::Tunnel(Hop { to, accepted: upstream.accepted(), authority }))
+                let hop = Hop { to, accepted: upstream.accepted(), authority };
+                Ok(match upstream.at {
+                    At::Ip(ip) if self.is_near(&upstream.workload, ip) => {
+                        Route::Near(Near { to: SocketAddr::new(ip, upstream.port), hop })
+                    }
+                    At::Ip(_) | At::Host(_) | At::Gateway => Route::Tunnel(hop),
+                })
             }
         }
+    }
+
+    /// Whether `workload` at `ip` can be called without a tunnel, and everything a tunnel would prove is known without
+    /// one: this process serves it as exactly the workload that was chosen, and the caller's socket has an address of the
+    /// caller's own, which is what the far end of a tunnel would see.
+    fn is_near(&self, workload: &Workload, ip: IpAddr) -> bool {
+        let has_own_address = |one: &Workload, ip: IpAddr| {
+            one.network_mode == NetworkMode::Standard && one.network == *self.own_network && one.addresses.contains(&ip)
+        };
+        let served_as = |key: &PodKey| self.world.local_workload(key).is_some_and(|local| local.uid == workload.uid);
+        has_own_address(workload, ip)
+            && has_own_address(self.source, self.client)
+            && ip.is_ipv4() == self.client.is_ipv4()
+            && workload.application_tunnel.is_none()
+            && !workload.native_tunnel
+            && workload.identity.trust_domain() == self.source.identity.trust_domain()
+            && self.neighbours.pod_of(workload).is_some_and(served_as)
     }
 
     /// Through the gateway of `upstream`'s network. `inner` is the service that answers at the inner tunnel's end.
@@ -362,5 +404,7 @@ fn describe(gateway: &GatewayAddress) -> String {
     }
 }
 
+#[cfg(test)]
+mod near_tests;
 #[cfg(test)]
 mod tests;

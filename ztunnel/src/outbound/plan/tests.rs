@@ -12,6 +12,7 @@ use rand::{SeedableRng as _, rngs::StdRng};
 
 use super::*;
 use crate::fixtures::{HOST, behind, gateway, named_gateway, plain, pod, service, world};
+use crate::near::neighbours::Nobody;
 
 const SOURCE: &str = "10.0.0.1";
 
@@ -28,6 +29,8 @@ fn plan_from(store: &WorldStore, source: &str, dialled: &str, seed: u64) -> Resu
         source: &source,
         dialled: dialled.parse().expect("an address"),
         illegal_ports: &[15001, 15006, 15008],
+        client: source.addresses.first().copied().unwrap_or([192, 0, 2, 1].into()),
+        neighbours: &Nobody,
     };
     plan(&ask, &mut StdRng::seed_from_u64(seed))
 }
@@ -54,6 +57,7 @@ fn line(plan: Result<Plan, PlanError>) -> String {
     let route = match &plan.route {
         Route::Plain(at) => format!("tcp {}", to(at)),
         Route::Tunnel(hop) => format!("hbone {} {}", to(&hop.to), authority(&hop.authority)),
+        Route::Near(near) => format!("near {}", near.to),
         Route::Double { outer, .. } => format!("double {} {}", to(&outer.to), authority(&outer.authority)),
     };
     let name = plan.destination.map_or("nobody".to_owned(), |workload| workload.name.to_string());
