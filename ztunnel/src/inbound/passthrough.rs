@@ -47,7 +47,7 @@ async fn carry(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, keep: Keep
         Err(error) => return access::denied(client, to, Direction::Inbound, &error),
     };
     let network: &NetworkId = &pod.shared.settings.network;
-    let source = world.workload_by_ip(&key(network, client.ip())).map(|workload| Party::workload(workload));
+    let source = world.workload_by_ip(&key(network, client.ip())).map(Party::workload);
     let opening = Opening {
         direction: Direction::Inbound,
         client,

@@ -3,6 +3,7 @@
 //! In: who, where to, how it ended. Out: one record; opened and closed once each, bytes as they flow.
 //! Absent on purpose: deciding anything.
 
+mod handles;
 mod labels;
 mod party;
 #[cfg(test)]
@@ -19,10 +20,11 @@ use std::{
 
 use lateen_net::splice::Meter;
 use lateen_state::service::Service;
-use lateen_telemetry::access::{Direction, Record, Traffic};
-use metrics::{Counter, Label};
+use lateen_telemetry::access::{self, Direction, Record, Traffic};
+use metrics::{Counter, Gauge};
 use tokio::time::Instant;
 
+use handles::Handles;
 use labels::Labelled;
 pub use party::Party;
 
@@ -111,22 +113,21 @@ pub struct Opening {
 pub struct Flow {
     /// What `splice` counts into; shared where one copying has two reporters.
     pub meter: Arc<Meter>,
-    received: Tally,
-    sent: Tally,
+    handles: Arc<Handles>,
+    received: Flushed,
+    sent: Flushed,
 }
 
-#[derive(Debug)]
-struct Tally {
-    counter: Counter,
-    flushed: AtomicU64,
-}
+/// How much of a direction is in its counter.
+#[derive(Debug, Default)]
+struct Flushed(AtomicU64);
 
-impl Tally {
-    fn flush(&self, total: u64) {
+impl Flushed {
+    fn flush(&self, total: u64, counter: &Counter) {
         // Two flushes may meet; each adds only what the other has not.
-        let before = self.flushed.fetch_max(total, Ordering::Relaxed);
+        let before = self.0.fetch_max(total, Ordering::Relaxed);
         if total > before {
-            self.counter.increment(total - before);
+            counter.increment(total - before);
         }
     }
 }
@@ -134,8 +135,8 @@ impl Tally {
 impl Flow {
     /// Adds to the counters what was moved since the last time.
     pub fn flush(&self) {
-        self.received.flush(self.meter.from_source());
-        self.sent.flush(self.meter.from_destination());
+        self.received.flush(self.meter.from_source(), &self.handles.received);
+        self.sent.flush(self.meter.from_destination(), &self.handles.sent);
     }
 }
 
@@ -143,7 +144,6 @@ impl Flow {
 #[derive(Debug)]
 pub struct Report {
     opening: Opening,
-    record: Record,
     flow: Arc<Flow>,
     finished: bool,
 }
@@ -160,17 +160,13 @@ impl Report {
     }
 
     fn counting(opening: Opening, meter: Arc<Meter>) -> Self {
-        let labels = opening.labelled().labels(Flag::None);
-        count("istio_tcp_connections_opened", labels.clone()).increment(1);
-        let tally = |counter| Tally { counter, flushed: AtomicU64::new(0) };
-        let flow = Arc::new(Flow {
-            meter,
-            received: tally(count("istio_tcp_received_bytes", labels.clone())),
-            sent: tally(count("istio_tcp_sent_bytes", labels)),
-        });
-        let record = opening.record();
-        record.opened();
-        Self { opening, record, flow, finished: false }
+        let handles = Handles::of(&opening.labelled());
+        handles.opened.increment(1);
+        if access::wants_opened() {
+            opening.record(opening.authority.clone()).opened();
+        }
+        let flow = Arc::new(Flow { meter, handles, received: Flushed::default(), sent: Flushed::default() });
+        Self { opening, flow, finished: false }
     }
 
     /// The bytes of this connection.
@@ -191,17 +187,21 @@ impl Report {
     fn end(&mut self, flag: Flag, error: Option<&dyn Display>) {
         self.finished = true;
         self.flow.flush();
-        let labels = self.opening.labelled().labels(flag);
-        if flag != Flag::None {
-            count("istio_tcp_connections_failed", labels.clone()).increment(1);
+        if flag == Flag::None {
+            self.flow.handles.closed.increment(1);
+        } else {
+            let labels = self.opening.labelled().labels(flag);
+            metrics::counter!("istio_tcp_connections_failed", labels.clone()).increment(1);
+            metrics::counter!("istio_tcp_connections_closed", labels).increment(1);
         }
-        count("istio_tcp_connections_closed", labels).increment(1);
         let (received, sent) = (self.flow.meter.from_source(), self.flow.meter.from_destination());
         let (bytes_sent, bytes_recv) = match self.opening.direction {
             Direction::Outbound => (received, sent),
             Direction::Inbound => (sent, received),
         };
-        self.record.complete(Traffic { bytes_sent, bytes_recv, duration: self.opening.began.elapsed() }, error);
+        let traffic = Traffic { bytes_sent, bytes_recv, duration: self.opening.began.elapsed() };
+        let authority = self.opening.authority.take();
+        self.opening.record(authority).complete(traffic, error);
     }
 }
 
@@ -226,46 +226,48 @@ impl Opening {
             },
             source: &self.source,
             destination: &self.destination,
-            service: self.service.as_deref(),
+            service: self.service.as_ref(),
             security: self.security,
         }
     }
 
-    fn record(&self) -> Record {
+    fn record(&self, authority: Option<String>) -> Record {
         Record {
             direction: self.direction,
             src_addr: self.client,
             src: self.source.end(),
             dst_addr: self.hop,
-            hbone_addr: self.authority.clone(),
-            service: self.service.as_ref().map(|service| service.key.hostname.to_string()),
+            hbone_addr: authority,
+            service: self.service.as_ref().map(|service| service.key.hostname.clone()),
             dst: self.destination.end(),
         }
     }
 }
 
-fn count(name: &'static str, labels: Vec<Label>) -> Counter {
-    metrics::counter!(name, labels)
-}
-
 /// One accepted socket in the gauge of open ones.
 #[derive(Debug)]
-pub struct OpenSocket(&'static str);
+pub struct OpenSocket(Gauge);
+
+thread_local! {
+    /// Both gauges, named once for each thread: for outbound and for inbound sockets.
+    static OPEN_SOCKETS: [Gauge; 2] = ["source", "destination"]
+        .map(|reporter| metrics::gauge!("istio_tcp_sockets_open", "reporter" => reporter));
+}
 
 impl OpenSocket {
     /// Counts one more until dropped.
     pub fn new(direction: Direction) -> Self {
-        let reporter = match direction {
-            Direction::Outbound => "source",
-            Direction::Inbound => "destination",
-        };
-        metrics::gauge!("istio_tcp_sockets_open", "reporter" => reporter).increment(1.0);
-        Self(reporter)
+        let gauge = OPEN_SOCKETS.with(|[outbound, inbound]| match direction {
+            Direction::Outbound => outbound.clone(),
+            Direction::Inbound => inbound.clone(),
+        });
+        gauge.increment(1.0);
+        Self(gauge)
     }
 }
 
 impl Drop for OpenSocket {
     fn drop(&mut self) {
-        metrics::gauge!("istio_tcp_sockets_open", "reporter" => self.0).decrement(1.0);
+        self.0.decrement(1.0);
     }
 }

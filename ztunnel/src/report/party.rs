@@ -1,6 +1,8 @@
 //! One end of a connection as metrics and the access record describe it.
 //!
-//! In: a workload of the world, or what a peer's baggage says. Out: words. Absent on purpose: counting.
+//! In: a workload of the world, or what a peer's baggage says. Out: words. A party holds whom it describes and makes
+//! words when they are asked for: most connections are counted by handles that are already there, and need none.
+//! Absent on purpose: counting.
 
 use std::sync::Arc;
 
@@ -10,36 +12,111 @@ use lateen_telemetry::access::End;
 use lateen_types::id::SpiffeId;
 use metrics::SharedString;
 
-/// Who is at one end; what is not known is absent.
+/// Who is at one end.
 #[derive(Debug, Clone, Default)]
 pub struct Party {
-    /// Whether anything at all is known: decides whether localities are printed.
-    pub known: bool,
-    pub workload: Option<SharedString>,
-    pub canonical_service: Option<SharedString>,
-    pub canonical_revision: Option<SharedString>,
-    pub namespace: Option<SharedString>,
-    pub app: Option<SharedString>,
-    pub version: Option<SharedString>,
-    pub cluster: Option<SharedString>,
-    pub region: Option<SharedString>,
-    pub zone: Option<SharedString>,
-    /// Proven by mutual TLS.
-    pub identity: Option<SpiffeId>,
+    who: Who,
     /// The identity in metrics, which for a destination is the expected one, even in plain.
-    pub principal: Option<SpiffeId>,
-    /// What the access record calls it: the pod, else the canonical service.
-    name: Option<String>,
+    principal: Option<SpiffeId>,
+    /// Whether mutual TLS proved it.
+    proven: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) enum Who {
+    /// Nobody knows.
+    #[default]
+    Unknown,
+    /// Somebody the world knows.
+    Workload(Arc<Workload>),
+    /// Somebody who says who they are.
+    Baggage(Box<Baggage>),
+}
+
+/// A party in words; what is not known is absent.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    pub(super) workload: Option<SharedString>,
+    pub(super) canonical_service: Option<SharedString>,
+    pub(super) canonical_revision: Option<SharedString>,
+    pub(super) namespace: Option<SharedString>,
+    pub(super) app: Option<SharedString>,
+    pub(super) version: Option<SharedString>,
+    pub(super) cluster: Option<SharedString>,
+    pub(super) region: Option<SharedString>,
+    pub(super) zone: Option<SharedString>,
 }
 
 impl Party {
     /// Somebody the world knows.
-    pub fn workload(workload: &Workload) -> Self {
+    pub fn workload(workload: &Arc<Workload>) -> Self {
+        Self { who: Who::Workload(workload.clone()), principal: None, proven: false }
+    }
+
+    /// Somebody who says who they are.
+    pub fn baggage(baggage: &Baggage) -> Self {
+        let who = if *baggage == Baggage::default() { Who::Unknown } else { Who::Baggage(Box::new(baggage.clone())) };
+        Self { who, principal: None, proven: false }
+    }
+
+    /// The same, proven to be `identity`.
+    pub fn proven(self, identity: Option<SpiffeId>) -> Self {
+        Self { principal: identity, proven: true, ..self }
+    }
+
+    /// The same, expected but not proven to be `identity`.
+    pub fn expected(self, identity: Option<SpiffeId>) -> Self {
+        Self { principal: identity, proven: false, ..self }
+    }
+
+    pub(super) fn who(&self) -> &Who {
+        &self.who
+    }
+
+    pub(super) fn principal(&self) -> Option<&SpiffeId> {
+        self.principal.as_ref()
+    }
+
+    /// Whether anything at all is known: decides whether localities are printed.
+    pub(super) fn is_known(&self) -> bool {
+        !matches!(self.who, Who::Unknown)
+    }
+
+    /// As the metrics have it.
+    pub(super) fn words(&self) -> Words {
+        match &self.who {
+            Who::Unknown => Words::default(),
+            Who::Workload(workload) => Words::of_workload(workload),
+            Who::Baggage(baggage) => Words::of_baggage(baggage),
+        }
+    }
+
+    /// As the access record has it: the pod, else the canonical service.
+    pub(super) fn end(&self) -> End {
+        let identity = self.principal.clone().filter(|_| self.proven);
+        match &self.who {
+            Who::Unknown => End { identity, ..End::default() },
+            Who::Workload(of) => End {
+                workload: [&of.name, &of.canonical_name].into_iter().find(|name| !name.is_empty()).cloned(),
+                namespace: (!of.namespace.as_str().is_empty()).then(|| of.namespace.clone()),
+                identity,
+                cluster: (!of.cluster.as_str().is_empty()).then(|| of.cluster.clone()),
+            },
+            Who::Baggage(of) => End {
+                workload: of.service.as_deref().map(Into::into),
+                namespace: of.namespace.as_deref().map(Into::into),
+                identity,
+                cluster: of.cluster.as_deref().map(Into::into),
+            },
+        }
+    }
+}
+
+impl Words {
+    fn of_workload(workload: &Workload) -> Self {
         let word = |text: &Arc<str>| (!text.is_empty()).then(|| SharedString::from(text.clone()));
         let text = |text: &str| (!text.is_empty()).then(|| SharedString::from(text.to_owned()));
-        let name = [&workload.name, &workload.canonical_name].into_iter().find(|name| !name.is_empty());
         Self {
-            known: true,
             workload: word(&workload.workload_name),
             canonical_service: word(&workload.canonical_name),
             canonical_revision: word(&workload.canonical_revision),
@@ -49,17 +126,12 @@ impl Party {
             cluster: text(workload.cluster.as_str()),
             region: text(&workload.locality.region),
             zone: text(&workload.locality.zone),
-            identity: None,
-            principal: None,
-            name: name.map(ToString::to_string),
         }
     }
 
-    /// Somebody who says who they are.
-    pub fn baggage(baggage: &Baggage) -> Self {
+    fn of_baggage(baggage: &Baggage) -> Self {
         let word = |field: &Option<String>| field.clone().map(SharedString::from);
         Self {
-            known: *baggage != Baggage::default(),
             workload: word(&baggage.workload),
             canonical_service: word(&baggage.service),
             canonical_revision: word(&baggage.version),
@@ -69,32 +141,6 @@ impl Party {
             cluster: word(&baggage.cluster),
             region: word(&baggage.region),
             zone: word(&baggage.zone),
-            identity: None,
-            principal: None,
-            name: baggage.service.clone(),
-        }
-    }
-
-    /// The same, proven to be `identity`.
-    pub fn proven(mut self, identity: Option<SpiffeId>) -> Self {
-        self.principal.clone_from(&identity);
-        self.identity = identity;
-        self
-    }
-
-    /// The same, expected but not proven to be `identity`.
-    pub fn expected(mut self, identity: Option<SpiffeId>) -> Self {
-        self.principal = identity;
-        self
-    }
-
-    /// As the access record has it.
-    pub fn end(&self) -> End {
-        End {
-            workload: self.name.clone(),
-            namespace: self.namespace.as_deref().map(str::to_owned),
-            identity: self.identity.clone(),
-            cluster: self.cluster.as_deref().map(str::to_owned),
         }
     }
 }

@@ -1,34 +1,33 @@
-//! The tracing layer: keeps what spans carry and turns each event into a line.
+//! The tracing layer: keeps what spans carry and takes each event with everything a line shows.
 //!
-//! In: spans and events. Out: lines to the writer.
+//! In: spans and events. Out: [`Line`]s, not yet text. Absent on purpose: formatting, which is the writer's.
 
-use std::{fmt, io::Write as _};
+use std::{error::Error, fmt};
 
+use jiff::Timestamp;
 use tracing::{
-    Event, Level, Subscriber,
+    Event, Subscriber,
     field::{Field, Visit},
     span,
 };
-use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context, registry::LookupSpan};
+use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
-use super::format::{Fields, Format, Line, Span, Value};
+use super::format::{Fields, Line, Span, Value};
+use crate::access::{Carried, Entry};
 
-/// Writes lines to `W`.
-pub(super) struct Lines<W> {
-    format: Format,
-    writer: W,
-}
+/// Gives lines to `W`.
+pub(super) struct Lines<W>(pub(super) W);
 
-impl<W> Lines<W> {
-    pub(super) fn new(format: Format, writer: W) -> Self {
-        Self { format, writer }
-    }
+/// Takes lines.
+pub(super) trait TakeLine {
+    /// Takes one; may wait.
+    fn take(&self, line: Line);
 }
 
 impl<S, W> Layer<S> for Lines<W>
 where
     S: Subscriber + for<'l> LookupSpan<'l>,
-    W: for<'w> MakeWriter<'w> + 'static,
+    W: TakeLine + 'static,
 {
     fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
@@ -53,42 +52,24 @@ where
             name: span.name(),
             fields: span.extensions().get::<Fields>().cloned().unwrap_or_default(),
         });
-        let line = Line {
-            time: now(),
-            level: level_word(*event.metadata().level()),
+        self.0.take(Line {
+            time: Timestamp::now(),
+            level: *event.metadata().level(),
             target: event.metadata().target(),
             spans: spans.collect(),
             message: gathered.message,
             fields: gathered.fields,
-        };
-        let text = match self.format {
-            Format::Plain => line.plain(),
-            Format::Json => line.json(),
-        };
-        // If the log itself cannot be written there is no place left to say so.
-        let _unreportable = self.writer.make_writer().write_all(text.as_bytes());
+            entry: gathered.entry,
+        });
     }
 }
 
-fn now() -> String {
-    format!("{:.6}", jiff::Timestamp::now())
-}
-
-fn level_word(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "error",
-        Level::WARN => "warn",
-        Level::INFO => "info",
-        Level::DEBUG => "debug",
-        Level::TRACE => "trace",
-    }
-}
-
-/// Collects fields, the message apart.
+/// Collects fields, the message and the access record apart.
 #[derive(Default)]
 struct Gather {
     message: String,
     fields: Fields,
+    entry: Option<Box<Entry>>,
 }
 
 impl Gather {
@@ -98,6 +79,12 @@ impl Gather {
 }
 
 impl Visit for Gather {
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        match value.downcast_ref::<Carried>() {
+            Some(carried) => self.entry = carried.take(),
+            None => self.put(field, Value::Shown(value.to_string())),
+        }
+    }
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             self.message = format!("{value:?}");

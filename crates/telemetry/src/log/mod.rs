@@ -1,21 +1,24 @@
 //! The log: events to lines on stdout, in the reference's plain form or as JSON, at a level that can change while running.
 //!
 //! In: [`Config`]. Out: [`Log`], which flushes when dropped and changes the level.
-//! Lines are written by a thread of their own; when it falls 10,000 lines behind, writers wait and nothing is lost.
+//! Lines are made into text and written by a thread of their own; when it falls 10,000 lines behind, those who log wait
+//! and nothing is lost.
 
 mod format;
 mod layer;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use parking_lot::Mutex;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer as _, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
 pub use format::Format;
+pub(crate) use format::Shown;
 use layer::Lines;
+use writer::Writer;
 
 /// How to log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,9 @@ pub enum LogError {
     /// There is a log already.
     #[error("the log is already set up in this process")]
     Twice,
+    /// The log's thread cannot be started.
+    #[error("cannot start the thread that writes the log: {0}")]
+    Thread(String),
     /// The subscriber is gone, which happens at shutdown only.
     #[error("the log is shutting down")]
     Gone,
@@ -51,7 +57,7 @@ pub enum LogError {
 /// The running log. Keep it until the end of `main`: dropping it writes what is still queued.
 pub struct Log {
     level: Level,
-    _writer: WorkerGuard,
+    _writer: Writer,
 }
 
 /// The level of the running log; clones change the same one.
@@ -66,22 +72,17 @@ struct Words {
     current: String,
 }
 
-const QUEUED_LINES_MAX: usize = 10_000;
-
 /// Begins logging to stdout. Once per process.
 pub fn init(config: &Config) -> Result<Log, LogError> {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(false)
-        .buffered_lines_limit(QUEUED_LINES_MAX)
-        .thread_name("log")
-        .finish(std::io::stdout());
     let (filter, handle) = reload::Layer::new(parse(&config.filter)?);
+    let writer =
+        Writer::start(config.format, std::io::stdout()).map_err(|error| LogError::Thread(error.to_string()))?;
     let words = Words { started_with: config.filter.clone(), current: config.filter.clone() };
     tracing_subscriber::registry()
-        .with(Lines::new(config.format, writer).with_filter(filter))
+        .with(Lines(writer.queue()).with_filter(filter))
         .try_init()
         .map_err(|_| LogError::Twice)?;
-    Ok(Log { level: Level { filter: handle, words: std::sync::Arc::new(Mutex::new(words)) }, _writer: guard })
+    Ok(Log { level: Level { filter: handle, words: std::sync::Arc::new(Mutex::new(words)) }, _writer: writer })
 }
 
 impl Log {

@@ -13,6 +13,13 @@ use crate::access::{Direction, End, Record, Traffic, denied};
 #[derive(Clone, Default)]
 struct Memory(Arc<Mutex<Vec<u8>>>);
 
+impl Memory {
+    fn lines(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().expect("not poisoned").clone()).expect("utf-8");
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
 impl io::Write for Memory {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().expect("not poisoned").extend(bytes);
@@ -23,14 +30,14 @@ impl io::Write for Memory {
     }
 }
 
-/// What `work` logs, without the time of each line.
+/// What `work` logs through the log's own thread, which ends before the lines are looked at.
 fn logged(format: Format, work: impl FnOnce()) -> Vec<String> {
     let memory = Memory::default();
-    let sink = memory.clone();
-    let subscriber = tracing_subscriber::registry().with(Lines::new(format, move || sink.clone()));
+    let writer = Writer::start(format, memory.clone()).expect("a thread");
+    let subscriber = tracing_subscriber::registry().with(Lines(writer.queue()));
     tracing::subscriber::with_default(subscriber, work);
-    let text = String::from_utf8(memory.0.lock().expect("not poisoned").clone()).expect("utf-8");
-    text.lines().map(str::to_owned).collect()
+    drop(writer);
+    memory.lines()
 }
 
 fn after_time(line: &str) -> &str {
@@ -83,9 +90,9 @@ fn the_access_record_has_the_reference_order() {
     };
     let traffic = Traffic { bytes_sent: 11, bytes_recv: 22, duration: Duration::from_millis(12) };
     let lines = logged(Format::Plain, || {
-        record.opened();
-        record.complete(traffic, None);
-        record.complete(traffic, Some(&"http status: 401 Unauthorized"));
+        record.clone().opened();
+        record.clone().complete(traffic, None);
+        record.clone().complete(traffic, Some(&"http status: 401 Unauthorized"));
         denied(record.src_addr, record.src_addr, Direction::Inbound, &"no");
     });
     let ends = "src.addr=127.0.0.1:54862 src.workload=\"local\" src.namespace=\"default\" dst.addr=127.0.0.2:15008 \
@@ -110,4 +117,69 @@ fn levels_are_checked_and_replaced() {
     }
     assert_eq!(shortened("info,dns=debug,warn,dns=trace"), "warn,dns=trace");
     assert!(parse("info,ztunnel::outbound=debug").expect("valid").to_string().contains("lateen_ztunnel::outbound"));
+}
+
+#[test]
+fn text_is_quoted_as_rust_does_and_stays_on_its_line() {
+    let texts = ["plain", "", "a\"b\\c", "tab\tfeed\nend", "ünï", "\u{7f}"];
+    let lines = logged(Format::Plain, || {
+        for text in texts {
+            tracing::info!(target: "t", quoted = text, bare = %text, "m");
+        }
+    });
+    for (text, line) in texts.iter().zip(&lines) {
+        let bare = text.replace('\n', "\\n");
+        assert_eq!(after_time(line), format!("info\tt\tm\tquoted={text:?} bare={bare}"));
+    }
+}
+
+/// Many threads, more lines than the queue takes: all are there once the writer is gone, each thread's in its order.
+#[test]
+fn a_full_queue_loses_nothing_and_keeps_the_order() {
+    const THREADS: usize = 4;
+    const LINES: usize = 5_000;
+    let memory = Memory::default();
+    let writer = Writer::start(Format::Plain, memory.clone()).expect("a thread");
+    let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(Lines(writer.queue())));
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let dispatch = dispatch.clone();
+            scope.spawn(move || {
+                tracing::dispatcher::with_default(&dispatch, || {
+                    for line in 0..LINES {
+                        tracing::info!(target: "t", "{thread} {line}");
+                    }
+                });
+            });
+        }
+    });
+    drop(writer);
+    let lines = memory.lines();
+    assert_eq!(lines.len(), THREADS * LINES);
+    for thread in 0..THREADS {
+        let prefix = format!("info\tt\t{thread} ");
+        let mut own = lines.iter().filter_map(|line| after_time(line).strip_prefix(&prefix));
+        assert!((0..LINES).all(|line| own.next() == Some(line.to_string().as_str())), "thread {thread}");
+    }
+}
+
+/// The thread is gone (here because its output panics): who logs goes on, nobody waits for ever.
+#[test]
+fn a_dead_writer_holds_nobody_up() {
+    struct Broken;
+    impl io::Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            panic!("on purpose");
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let writer = Writer::start(Format::Plain, Broken).expect("a thread");
+    let subscriber = tracing_subscriber::registry().with(Lines(writer.queue()));
+    tracing::subscriber::with_default(subscriber, || {
+        for line in 0..50_000 {
+            tracing::info!(target: "t", line);
+        }
+    });
 }
