@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use rustls::{ClientConfig, ProtocolVersion, RootCertStore, server::Acceptor};
+use rustls::{CipherSuite, ClientConfig, ProtocolVersion, RootCertStore, server::Acceptor};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::*;
@@ -36,6 +36,8 @@ async fn both_learn_who_the_other_is() {
     assert_eq!(connection.alpn_protocol(), Some(b"h2".as_slice()));
     let group = connection.negotiated_key_exchange_group().expect("a group").name();
     assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+    let suite = connection.negotiated_cipher_suite().expect("a suite").suite();
+    assert_eq!(suite, CipherSuite::TLS13_AES_128_GCM_SHA256);
 }
 
 #[tokio::test]
@@ -114,12 +116,14 @@ async fn a_client_without_a_certificate_is_refused() {
     assert!(matches!(server.expect_err("refused"), HandshakeError::Tls(_)));
 }
 
+/// Also one that prefers the other cipher: a peer of another make.
 #[tokio::test]
 async fn a_classic_client_is_accepted() {
     let ca = TestCa::new("root");
     let (client, server) = (ca.leaf(&[WEB], A_DAY), ca.leaf(&[SHOP], A_DAY));
     let mut classic = (*provider()).clone();
     classic.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::X25519];
+    classic.cipher_suites.reverse();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(server.roots().iter().cloned());
     let verifier = ExpectedServer::new(Arc::new(roots), [id(SHOP)].into(), provider());
@@ -133,7 +137,9 @@ async fn a_classic_client_is_accepted() {
     let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, near);
     let (connected, server) = tokio::join!(connecting, accept(far, &server, SOON));
-    connected.expect("client");
+    let connected = connected.expect("client");
+    let suite = connected.get_ref().1.negotiated_cipher_suite().expect("a suite").suite();
+    assert_eq!(suite, CipherSuite::TLS13_AES_256_GCM_SHA384);
     assert_eq!(server.expect("server").peer, id(WEB));
 }
 
@@ -155,7 +161,8 @@ async fn the_first_message_names_no_server_and_offers_h2_only() {
     let hello = accepted.client_hello();
     assert_eq!(hello.server_name(), None);
     assert_eq!(hello.alpn().expect("alpn").collect::<Vec<_>>(), [b"h2"]);
-    assert_eq!(hello.cipher_suites().len(), 2, "AES in GCM only");
+    let offered = [CipherSuite::TLS13_AES_128_GCM_SHA256, CipherSuite::TLS13_AES_256_GCM_SHA384];
+    assert_eq!(hello.cipher_suites(), offered, "AES in GCM only, the cheaper one first");
 }
 
 #[tokio::test(start_paused = true)]
