@@ -19,8 +19,10 @@ use clap::{Parser, Subcommand};
 
 mod bed;
 mod config;
+mod flame;
 mod load;
 mod measure;
+mod memory;
 mod outer;
 mod pods;
 mod proc;
@@ -40,6 +42,14 @@ enum Verb {
     Run(config::Run),
     /// List what can be measured
     List,
+    /// Draw folded stacks as a flame graph, an SVG on standard output
+    Flame {
+        /// The stacks; - reads standard input
+        folded: std::path::PathBuf,
+        /// What stands above it
+        #[arg(long, default_value = "")]
+        title: String,
+    },
 }
 
 /// Parses argv and does what it says.
@@ -55,8 +65,13 @@ pub fn run() -> ExitCode {
         Verb::Run(asked) => outer::guarded(|| run::run(&asked)),
         Verb::List => {
             measure::all().iter().for_each(|measure| println!("{}", measure.name()));
+            println!("{}", memory::HELD);
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Flame { folded, title } => flame::draw_file(&folded, &title).map(|svg| {
+            print!("{svg}");
+            ExitCode::SUCCESS
+        }),
     };
     done.unwrap_or_else(|error| {
         eprintln!("lateen-bench: {error:#}");

@@ -15,7 +15,7 @@ use lateen_net::netns::Netns;
 use crate::{load::Load, pods::Role, proc};
 
 /// How long load runs before the window: slow start, first certificates, pools that fill.
-const WARM: Duration = Duration::from_millis(500);
+const WARM: Duration = Duration::from_millis(300);
 
 /// Which way the traffic goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

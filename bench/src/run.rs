@@ -11,9 +11,9 @@ use serde_json::json;
 use crate::{
     bed::Bed,
     config::{self, OURS, PEER},
-    measure::{self, Measure, Number, Stage},
+    measure::{self, Measure, Stage},
+    memory,
     pods::{Role, Side},
-    proc::Memory,
     table::{Row, Table},
 };
 
@@ -44,8 +44,10 @@ struct Found {
 /// Measures and prints.
 pub(crate) fn run(asked: &config::Run) -> anyhow::Result<ExitCode> {
     let (programs, load) = (asked.programs()?, asked.load()?);
-    let measures: Vec<Measure> = measure::all().into_iter().filter(|measure| wanted(asked, measure)).collect();
-    if measures.is_empty() {
+    let measures: Vec<Measure> =
+        measure::all().into_iter().filter(|measure| wanted(asked, &measure.name(), measure.quick)).collect();
+    let held = wanted(asked, memory::HELD, false);
+    if measures.is_empty() && !held {
         bail!("--only {}: no measure has such a name; see lateen-bench list", asked.only.join(","));
     }
     if !programs.iter().any(|program| program.name == PEER) {
@@ -60,7 +62,7 @@ pub(crate) fn run(asked: &config::Run) -> anyhow::Result<ExitCode> {
     let columns = columns(asked, &beds);
     let extent = extent(asked);
     let mut found = Found::default();
-    found.idle(&beds)?;
+    memory::idle(&beds, &mut found.table)?;
     found.table.rows.iter().for_each(|row| print_row(row, &columns));
     for (at, measure) in measures.iter().enumerate() {
         println!("[{}/{}] {}", at + 1, measures.len(), measure.name());
@@ -76,6 +78,11 @@ pub(crate) fn run(asked: &config::Run) -> anyhow::Result<ExitCode> {
         }
         found.table.rows.iter().filter(|row| row.measure == measure.name()).for_each(|row| print_row(row, &columns));
     }
+    if held {
+        println!("{}", memory::HELD);
+        beds.iter_mut().try_for_each(|bed| memory::held(bed, &load, &mut found.table))?;
+        found.table.rows.iter().filter(|row| row.measure == memory::HELD).for_each(|row| print_row(row, &columns));
+    }
     for bed in beds {
         bed.end()?;
     }
@@ -87,15 +94,15 @@ pub(crate) fn run(asked: &config::Run) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn wanted(asked: &config::Run, measure: &Measure) -> bool {
+fn wanted(asked: &config::Run, name: &str, quick: bool) -> bool {
     if asked.only.is_empty() {
-        return !asked.quick || measure.quick;
+        return !asked.quick || quick;
     }
-    asked.only.iter().any(|word| measure.name().contains(word.as_str()))
+    asked.only.iter().any(|word| name.contains(word.as_str()))
 }
 
 fn extent(asked: &config::Run) -> Extent {
-    let (rounds, seconds) = if asked.quick { (3, 1.0) } else { (5, 2.0) };
+    let (rounds, seconds) = if asked.quick { (3, 0.7) } else { (5, 2.0) };
     Extent {
         rounds: asked.rounds.unwrap_or(rounds).max(1),
         window: Duration::from_secs_f64(asked.seconds.unwrap_or(seconds).clamp(0.1, 600.0)),
@@ -115,17 +122,6 @@ fn columns(asked: &config::Run, beds: &[Bed]) -> Vec<Column> {
 }
 
 impl Found {
-    /// What proxies hold that know a few pods and have seen no traffic.
-    fn idle(&mut self, beds: &[Bed]) -> anyhow::Result<()> {
-        for (bed, pid) in beds.iter().flat_map(|bed| bed.proxies.iter().map(move |pid| (bed, *pid))) {
-            let memory = Memory::of(pid)?;
-            for (what, bytes) in [("RSS", memory.rss), ("PSS", memory.pss), ("anonymous", memory.anonymous)] {
-                self.table.add("memory.idle", &bed.name, &Number { what, unit: "MB", value: bytes as f64 / 1e6 });
-            }
-        }
-        Ok(())
-    }
-
     /// Takes one measure of one column; `with` is the load program and the window.
     fn take(
         &mut self,
