@@ -184,6 +184,12 @@ async fn what_cannot_be_read_is_refused_and_never_reached_in_plain() {
     })
     .await;
 
+    // The other node has heard of it as well, or what it counts below could be what was unusable before.
+    eventually("the other node's count", || async {
+        (far.ztunnel.metric("istio_xds_unusable", &[]).await == 1.0).then_some(())
+    })
+    .await;
+
     // A pod of this node that cannot be read: nobody reaches it.
     let _server = serve(&rig.tasks, &rig.d, 8080, Manner::Echo);
     rig.control.remove(type_url::ADDRESS, "Kubernetes//Pod/default/d");
