@@ -170,10 +170,10 @@ async fn what_cannot_be_read_is_refused_and_never_reached_in_plain() {
         ..service("bad.default.svc.cluster.local", &["10.96.0.66"], &[(80, 8080)])
     };
     rig.control.services([broken]);
-    eventually("the service's stand-in", || async {
-        (near.ztunnel.metric("istio_xds_unusable", &[]).await >= 2.0).then_some(())
-    })
-    .await;
+    for node in [near, far] {
+        let unusable = || async { (node.ztunnel.metric("istio_xds_unusable", &[]).await >= 2.0).then_some(()) };
+        eventually("the service's stand-in", unusable).await;
+    }
     assert_eq!(call(&rig.a, "10.96.0.66:80", "hello").await.unwrap_or_default(), "");
     near.ztunnel.record_after(0, &["belongs to default/bad.default.svc.cluster.local, which cannot be used"]).await;
 
@@ -184,7 +184,7 @@ async fn what_cannot_be_read_is_refused_and_never_reached_in_plain() {
     })
     .await;
 
-    // The other node has heard of it as well, or what it counts below could be what was unusable before.
+    // The other node has to hear of it as well, or what it counts below could be what was unusable before.
     eventually("the other node's count", || async {
         (far.ztunnel.metric("istio_xds_unusable", &[]).await == 1.0).then_some(())
     })
