@@ -193,6 +193,11 @@ async fn what_cannot_be_read_is_refused_and_never_reached_in_plain() {
     // A pod of this node that cannot be read: nobody reaches it.
     let _server = serve(&rig.tasks, &rig.d, 8080, Manner::Echo);
     rig.control.remove(type_url::ADDRESS, "Kubernetes//Pod/default/d");
+    // Told together, the last good version would stay in force; so the removal has to arrive first.
+    eventually("the pod is forgotten", || async {
+        call(&rig.c, TO_D, "hello").await.unwrap_or_default().is_empty().then_some(())
+    })
+    .await;
     rig.control.workloads([Workload { tunnel_protocol: 9, ..pod("d", "node-2", &["10.77.0.21"]) }]);
     eventually("the pod's stand-in", || async {
         (far.ztunnel.metric("istio_xds_unusable", &[]).await >= 2.0).then_some(())
