@@ -203,6 +203,9 @@ async fn what_cannot_be_read_is_refused_and_never_reached_in_plain() {
         (far.ztunnel.metric("istio_xds_unusable", &[]).await >= 2.0).then_some(())
     })
     .await;
+    let before = far.ztunnel.records().len();
     assert_eq!(call(&rig.c, TO_D, "hello").await.unwrap_or_default(), "");
-    far.ztunnel.record_after(0, &["direction=\"inbound\"", "failed to fetch information about local workload"]).await;
+    far.ztunnel
+        .record_after(before, &["direction=\"inbound\"", "failed to fetch information about local workload"])
+        .await;
 }

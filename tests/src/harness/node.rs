@@ -16,7 +16,7 @@ use lateen_net::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::eventually;
+use super::in_time;
 
 /// A running ztunnel.
 pub struct Ztunnel {
@@ -83,8 +83,8 @@ impl Ztunnel {
     /// Waits for a record after the first `seen` ones that holds all of `words`.
     pub async fn record_after(&self, seen: usize, words: &[&str]) -> String {
         let holds = |line: &String| words.iter().all(|word| line.contains(word));
-        let what = format!("a record with {words:?}");
-        eventually(&what, || std::future::ready(self.records().into_iter().skip(seen).find(holds))).await
+        let found = in_time(|| std::future::ready(self.records().into_iter().skip(seen).find(holds))).await;
+        found.unwrap_or_else(|| panic!("no record with {words:?} in time, but {:#?}", self.records()))
     }
 
     /// The sum of a metric's samples whose labels hold all of `words`.

@@ -100,7 +100,7 @@ pub async fn reach(
 /// Copies until both sides have ended or policy cuts the connection.
 pub async fn copy<C: Duplex>(
     (client, application): (C, TcpStream),
-    report: &Report,
+    report: &Report<'_>,
     guard: &mut InboundGuard,
 ) -> Result<(), ArrivalError> {
     guard.counts(report.flow());
@@ -111,7 +111,7 @@ pub async fn copy<C: Duplex>(
 }
 
 /// Writes the end into record and counters.
-pub fn finish(report: Report, ended: Result<(), ArrivalError>) {
+pub fn finish(report: Report<'_>, ended: Result<(), ArrivalError>) {
     match ended {
         Ok(()) => report.complete(),
         Err(error) => report.failed(error.flag(), &error),

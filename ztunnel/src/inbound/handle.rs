@@ -49,7 +49,7 @@ impl EarlyError {
 /// Carries one CONNECT until it ends, or the pod's drain is forced.
 pub async fn handle(pod: &Arc<Pod>, carrier: &Carrier, arrival: Arrival) {
     tokio::select! {
-        // A drain ends the tunnels too; what was cut must not be recorded as having ended by itself.
+        // First, so that what was cut takes no further step.
         biased;
         () = pod.drain.forced() => {}
         () = carry(pod, carrier, arrival) => {}
@@ -73,7 +73,7 @@ async fn carry(pod: &Arc<Pod>, carrier: &Carrier, arrival: Arrival) {
         Seen { source: carrier.client, dialled: Some(carrier.dialled), hop: target.to, protocol: Protocol::Hbone };
     // Registered before the verdict: a change from here on either is in the world the verdict is asked of, or cuts.
     let mut guard = pod.conns.enter(passage.clone(), seen);
-    let report = Report::open(opening);
+    let report = Report::open(opening, &pod.drain);
     let ended = deliver(
         Delivery { pod, carrier, local: &local, target: &target, passage: &passage },
         arrival,
@@ -97,7 +97,7 @@ struct Delivery<'a> {
 async fn deliver(
     by: Delivery<'_>,
     mut arrival: Arrival,
-    report: &Report,
+    report: &Report<'_>,
     guard: &mut InboundGuard,
 ) -> Result<(), ArrivalError> {
     if let Err(error) = judge(by.pod, by.passage) {
@@ -136,7 +136,7 @@ async fn deliver(
 async fn through<C: Duplex>(
     tunnel: C,
     application: TcpStream,
-    report: &Report,
+    report: &Report<'_>,
     guard: &mut InboundGuard,
 ) -> Result<(), ArrivalError> {
     copy((tunnel, application), report, guard).await

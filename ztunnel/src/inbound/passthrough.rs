@@ -23,7 +23,7 @@ use crate::{
 pub async fn handle(pod: Arc<Pod>, stream: TcpStream, peer: SocketAddr, keep: KeepSource) {
     let _open = OpenSocket::new(Direction::Inbound);
     tokio::select! {
-        // A drain ends the tunnels too; what was cut must not be recorded as having ended by itself.
+        // First, so that what was cut takes no further step.
         biased;
         () = pod.drain.forced() => {}
         () = carry(&pod, stream, canonical(peer), keep) => {}
@@ -63,7 +63,7 @@ async fn carry(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, keep: Keep
     let passage = Passage { source: client, destination: to, identity: None };
     let seen = Seen { source: client, dialled: Some(to), hop: to, protocol: Protocol::Tcp };
     let mut guard = pod.conns.enter(passage.clone(), seen);
-    let report = Report::open(opening);
+    let report = Report::open(opening, &pod.drain);
     let ended: Result<(), ArrivalError> = async {
         judge(pod, &passage)?;
         let application = reach(pod, to, (client, keep), &mut guard).await?;

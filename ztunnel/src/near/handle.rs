@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use lateen_identity::keeper::KeeperError;
-use lateen_state::{workload::Workload, world::World};
+use lateen_state::{service::Service, workload::Workload, world::World};
 use lateen_telemetry::access::{self, Direction};
 use tokio::net::TcpStream;
 
@@ -66,7 +66,7 @@ enum Ended {
 
 /// Carries one call to a pod of this process until it ends. The caller's own drain drops it where it stands.
 pub async fn carry(call: &Call<'_>, (plan, to): (&Plan, SocketAddr), there: Entered, stream: TcpStream) {
-    let report = Report::open(call.opening(plan, to));
+    let report = Report::open(call.opening(plan, to), &call.pod.drain);
     match visit(call, (plan, to), &there, (stream, &report)).await {
         Ok(()) => report.complete(),
         Err(error) => report.failed(error.flag(), &error),
@@ -77,9 +77,9 @@ async fn visit(
     call: &Call<'_>,
     (plan, to): (&Plan, SocketAddr),
     there: &Entered,
-    (stream, report): (TcpStream, &Report),
+    (stream, report): (TcpStream, &Report<'_>),
 ) -> Result<(), NearError> {
-    let (local, target) = match prove(call, (plan, to), &there.pod).await {
+    let proven = match prove(call, (plan, to), &there.pod).await {
         Ok(proven) => proven,
         Err(error) => {
             if !matches!(error, NearError::Caller(_)) {
@@ -89,25 +89,30 @@ async fn visit(
         }
     };
     let identity = Some(call.source.identity.clone());
-    let passage = Passage { source: call.client, destination: target.to, identity };
-    let seen = Seen { source: call.client, dialled: Some(to), hop: target.to, protocol: Protocol::SameNode };
+    let hop = proven.target.to;
+    let passage = Passage { source: call.client, destination: hop, identity };
+    let seen = Seen { source: call.client, dialled: Some(to), hop, protocol: Protocol::SameNode };
     // Registered before the verdict: a change from here on either is in the world the verdict is asked of, or cuts.
     let guard = there.pod.conns.enter(passage.clone(), seen);
-    let arrived = OtherEnd { of: &there.pod, report: Some(report.other_end(opening(call, plan, &local, &target))) };
-    let arrival = Arrival { call, there, to: target.to, passage: &passage };
+    let arrived = OtherEnd(Some(report.other_end(opening(call, proven), &there.pod.drain)));
+    let arrival = Arrival { call, there, to: hop, passage: &passage };
     match arrival.deliver(stream, report, (arrived, guard)).await {
         Ended::Carried => Ok(()),
         Ended::Refused(error) => Err(error),
     }
 }
 
+/// What is known of the destination once it may be asked for its verdict.
+struct Proven {
+    local: Arc<Workload>,
+    target: Target,
+    /// The service the connection was probably meant for, for telemetry only.
+    service: Option<Arc<Service>>,
+}
+
 /// Both ends' identities and the target, as far as a tunnel would have proved them: each side has a certificate of
 /// the control plane's authority, the pod there is the workload that was planned for, and it is asked for what is its own.
-async fn prove(
-    call: &Call<'_>,
-    (plan, to): (&Plan, SocketAddr),
-    there: &Pod,
-) -> Result<(Arc<Workload>, Target), NearError> {
+async fn prove(call: &Call<'_>, (plan, to): (&Plan, SocketAddr), there: &Pod) -> Result<Proven, NearError> {
     let keeper = &there.shared.keeper;
     keeper.certificate(&call.source.identity).await.map_err(NearError::Caller)?;
     let world = there.shared.world.load();
@@ -126,7 +131,9 @@ async fn prove(
     if target.proxy_header.is_some() || target.to != to {
         return Err(NearError::Another);
     }
-    Ok((local, target))
+    let named = plan.service.as_ref().map(|service| &service.key.hostname);
+    let service = guess_service(&world, &local, target.to.port(), named);
+    Ok(Proven { local, target, service })
 }
 
 /// The destination's workload in its own end's eyes, if that is the one that was planned for, under the same identity.
@@ -148,7 +155,7 @@ impl Arrival<'_> {
     async fn deliver(
         &self,
         stream: TcpStream,
-        report: &Report,
+        report: &Report<'_>,
         (arrived, mut guard): (OtherEnd<'_>, InboundGuard),
     ) -> Ended {
         let connected = async {
@@ -184,26 +191,23 @@ impl Arrival<'_> {
 }
 
 /// The destination's report. Dropped where it stands, it says what a tunnel's end would have seen: the end of its own pod,
-/// or a caller that left.
-struct OtherEnd<'a> {
-    of: &'a Pod,
-    report: Option<Report>,
-}
+/// which the report knows by itself, or a caller that left.
+struct OtherEnd<'a>(Option<Report<'a>>);
 
 impl OtherEnd<'_> {
-    fn report(&self) -> Option<&Report> {
-        self.report.as_ref()
+    fn report(&self) -> Option<&Report<'_>> {
+        self.0.as_ref()
     }
 
     fn finish(mut self, ended: Result<(), ArrivalError>) {
-        if let Some(report) = self.report.take() {
+        if let Some(report) = self.0.take() {
             finish(report, ended);
         }
     }
 
     /// Writes the refusal, and gives it back for the caller's record.
     fn refused(mut self, error: ArrivalError) -> ArrivalError {
-        if let Some(report) = self.report.take() {
+        if let Some(report) = self.0.take() {
             report.failed(error.flag(), &error);
         }
         error
@@ -212,25 +216,21 @@ impl OtherEnd<'_> {
 
 impl Drop for OtherEnd<'_> {
     fn drop(&mut self) {
-        match self.report.take() {
-            Some(report) if !self.of.drain.is_forced() => report.complete(),
-            // Its own drop says that it was drained.
-            Some(_) | None => {}
+        if let Some(report) = self.0.take() {
+            report.complete();
         }
     }
 }
 
-fn opening(call: &Call<'_>, plan: &Plan, local: &Arc<Workload>, target: &Target) -> Opening {
-    let world = call.pod.shared.world.load();
-    let named = plan.service.as_ref().map(|service| &service.key.hostname);
+fn opening(call: &Call<'_>, Proven { local, target, service }: Proven) -> Opening {
     Opening {
         direction: Direction::Inbound,
         client: call.client,
         hop: Some(target.to),
         authority: None,
         source: Party::workload(call.source).proven(Some(call.source.identity.clone())),
-        destination: Party::workload(local).proven(Some(local.identity.clone())),
-        service: guess_service(&world, local, target.to.port(), named),
+        destination: Party::workload(&local).proven(Some(local.identity.clone())),
+        service,
         security: Security::SameNode,
         began: call.began,
     }

@@ -40,7 +40,7 @@ pub async fn handle(pod: Arc<Pod>, stream: TcpStream, peer: SocketAddr) {
     let carrying = carry(&pod, stream, client, trace).instrument(span);
     // Dropping it closes both ends; the report's guard then says why.
     tokio::select! {
-        // A drain ends the tunnels too; what was cut must not be recorded as having ended by itself.
+        // First, so that what was cut takes no further step.
         biased;
         () = pod.drain.forced() => {}
         () = carrying => {}
@@ -134,7 +134,7 @@ pub struct Call<'a> {
 
 impl Call<'_> {
     async fn plain(&self, plan: &Plan, to: SocketAddr, stream: TcpStream) {
-        let report = Report::open(self.opening(plan, to));
+        let report = Report::open(self.opening(plan, to), &self.pod.drain);
         match dial::plain(self.pod, to).await {
             Ok(upstream) => self.copy((stream, upstream), (to, Protocol::Tcp), report).await,
             Err(error) => report.failed(error.flag(), &error),
@@ -142,7 +142,7 @@ impl Call<'_> {
     }
 
     async fn tunnelled(&self, plan: &Plan, to: SocketAddr, stream: TcpStream) {
-        let report = Report::open(self.opening(plan, to));
+        let report = Report::open(self.opening(plan, to), &self.pod.drain);
         let by = For {
             source: self.source,
             client: self.client,
@@ -169,7 +169,7 @@ impl Call<'_> {
         &self,
         (client, upstream): (TcpStream, U),
         (hop, protocol): (SocketAddr, Protocol),
-        report: Report,
+        report: Report<'_>,
     ) {
         let seen = Seen { source: self.client, dialled: Some(self.dialled), hop, protocol };
         let _live = self.pod.conns.leave(seen, report.flow().clone());

@@ -19,6 +19,7 @@ use std::{
 };
 
 use lateen_net::splice::Meter;
+use lateen_rt::drain::Drain;
 use lateen_state::service::Service;
 use lateen_telemetry::access::{self, Direction, Record, Traffic};
 use metrics::{Counter, Gauge};
@@ -142,31 +143,33 @@ impl Flow {
 
 /// The guard of one connection: counted as opened when made, as closed exactly once.
 #[derive(Debug)]
-pub struct Report {
+pub struct Report<'p> {
     opening: Opening,
     flow: Arc<Flow>,
+    drain: &'p Drain,
     finished: bool,
 }
 
-impl Report {
-    /// Counts the connection as opened.
-    pub fn open(opening: Opening) -> Self {
-        Self::counting(opening, Arc::default())
+impl<'p> Report<'p> {
+    /// Counts the connection as opened. Whatever ends it once its pod's `drain` is forced, it was the drain: tunnels
+    /// under a connection may break before its own task notices.
+    pub fn open(opening: Opening, drain: &'p Drain) -> Self {
+        Self::counting(opening, drain, Arc::default())
     }
 
     /// The same connection as its other end tells it: counted beside this report, with the same bytes.
-    pub fn other_end(&self, opening: Opening) -> Self {
-        Self::counting(opening, self.flow.meter.clone())
+    pub fn other_end<'o>(&self, opening: Opening, drain: &'o Drain) -> Report<'o> {
+        Report::counting(opening, drain, self.flow.meter.clone())
     }
 
-    fn counting(opening: Opening, meter: Arc<Meter>) -> Self {
+    fn counting(opening: Opening, drain: &'p Drain, meter: Arc<Meter>) -> Self {
         let handles = Handles::of(&opening.labelled());
         handles.opened.increment(1);
         if access::wants_opened() {
             opening.record(opening.authority.clone()).opened();
         }
         let flow = Arc::new(Flow { meter, handles, received: Flushed::default(), sent: Flushed::default() });
-        Self { opening, flow, finished: false }
+        Self { opening, flow, drain, finished: false }
     }
 
     /// The bytes of this connection.
@@ -187,6 +190,8 @@ impl Report {
     fn end(&mut self, flag: Flag, error: Option<&dyn Display>) {
         self.finished = true;
         self.flow.flush();
+        let (flag, error) =
+            if self.drain.is_forced() { (Flag::Connect, Some(&DRAINED as &dyn Display)) } else { (flag, error) };
         if flag == Flag::None {
             self.flow.handles.closed.increment(1);
         } else {
@@ -205,7 +210,7 @@ impl Report {
     }
 }
 
-impl Drop for Report {
+impl Drop for Report<'_> {
     /// A task that was dropped where it stood: its pod is gone, or the process is ending.
     fn drop(&mut self) {
         if !self.finished {

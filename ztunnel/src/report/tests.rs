@@ -43,9 +43,8 @@ fn baggage_names_the_app_after_the_workload() {
     assert_eq!((value("source_app"), value("source_canonical_service"), value("source_workload")), ("w", "s", "w"));
 }
 
-/// What one connection between `source` and `destination` adds, as the registry shows it.
-fn counted(registry: &lateen_telemetry::metrics::Registry, source: &Party, destination: &Party) -> Vec<String> {
-    let opening = Opening {
+fn opening(source: &Party, destination: &Party) -> Opening {
+    Opening {
         direction: Direction::Outbound,
         client: "10.0.0.1:1000".parse().expect("valid"),
         hop: None,
@@ -55,10 +54,35 @@ fn counted(registry: &lateen_telemetry::metrics::Registry, source: &Party, desti
         service: None,
         security: Security::MutualTls,
         began: Instant::now(),
-    };
-    metrics::with_local_recorder(registry, || Report::open(opening).complete());
+    }
+}
+
+fn closed(registry: &lateen_telemetry::metrics::Registry) -> Vec<String> {
     let text = registry.render();
     text.lines().filter(|line| line.starts_with("istio_tcp_connections_closed_total")).map(str::to_owned).collect()
+}
+
+/// What one connection between `source` and `destination` adds, as the registry shows it.
+fn counted(registry: &lateen_telemetry::metrics::Registry, source: &Party, destination: &Party) -> Vec<String> {
+    let opening = opening(source, destination);
+    metrics::with_local_recorder(registry, || Report::open(opening, &Drain::new()).complete());
+    closed(registry)
+}
+
+#[test]
+fn what_ends_after_its_pods_end_was_cut_by_it() {
+    let registry = lateen_telemetry::metrics::Registry::default();
+    let drain = Drain::new();
+    metrics::with_local_recorder(&registry, || {
+        let report = Report::open(opening(&Party::default(), &Party::default()), &drain);
+        drain.start();
+        drain.force();
+        // Its tunnel broke first, which looks like an end.
+        report.complete();
+    });
+    let closed = closed(&registry);
+    let count = |flag: &str| closed.iter().find(|line| line.contains(flag)).and_then(|line| line.rsplit(' ').next());
+    assert_eq!((count("flags=\"CONNECT\""), count("flags=\"-\"")), (Some("1"), Some("0")), "{closed:?}");
 }
 
 #[test]
