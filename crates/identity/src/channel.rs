@@ -59,7 +59,7 @@ impl fmt::Debug for Token {
 }
 
 /// What a channel needs to know.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ChannelConfig {
     /// `https://host:port`, `http://host:port` (no TLS), `unix:///path` (no TLS), or `host:port`, which means https.
     pub address: String,
@@ -73,6 +73,21 @@ pub struct ChannelConfig {
     pub cluster: ClusterId,
     /// Further metadata, name and value.
     pub headers: Vec<(String, String)>,
+}
+
+/// Headers carry credentials too: only their names are shown.
+impl fmt::Debug for ChannelConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&String> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("ChannelConfig")
+            .field("address", &self.address)
+            .field("roots", &self.roots)
+            .field("alternative_host", &self.alternative_host)
+            .field("token", &self.token)
+            .field("cluster", &self.cluster)
+            .field("headers", &names)
+            .finish()
+    }
 }
 
 /// Why a channel's configuration cannot work.
@@ -110,10 +125,16 @@ pub fn channel(config: &ChannelConfig) -> Result<ControlChannel, ChannelError> {
 }
 
 /// Puts the token and the headers on each request.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Credentials {
     token: Token,
     headers: Vec<(MetadataKey<Ascii>, MetadataValue<Ascii>)>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("token", &self.token).finish_non_exhaustive()
+    }
 }
 
 impl Credentials {

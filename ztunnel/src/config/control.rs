@@ -77,14 +77,12 @@ impl Ca {
         if vars.flag_or("FAKE_CA", false)? {
             return Err(ConfigError::Variable {
                 name: "FAKE_CA".to_owned(),
-                given: "true".to_owned(),
                 reason: "this build has no fake authority; point CA_ADDRESS at a real one".to_owned(),
             });
         }
-        if let Some(given) = vars.text("CRL_PATH") {
+        if vars.text("CRL_PATH").is_some() {
             return Err(ConfigError::Variable {
                 name: "CRL_PATH".to_owned(),
-                given,
                 reason: "this build does not check revocation lists, and to go on would accept what was revoked; \
                          leave it unset and keep certificates short-lived (SECRET_TTL)"
                     .to_owned(),
@@ -120,7 +118,6 @@ fn channel(vars: &Vars, (address, kind): (&str, &str), cluster: &ClusterId) -> R
     if !is_server && !address.starts_with("unix:///") {
         return Err(ConfigError::Variable {
             name: format!("{kind}_ADDRESS"),
-            given: address,
             reason: "it must be <host>:<port>, https://<host>:<port> or unix:///<path>".to_owned(),
         });
     }
@@ -141,7 +138,6 @@ fn header(kind: &str, name: &str, value: &str) -> Result<(String, String), Confi
     if !valid {
         return Err(ConfigError::Variable {
             name: format!("{kind}_HEADER_{name}"),
-            given: value.to_owned(),
             reason: "name and value must be an HTTP header".to_owned(),
         });
     }
@@ -159,7 +155,6 @@ fn roots(vars: &Vars, name: &str) -> Result<Roots, ConfigError> {
             let found = SYSTEM_ROOTS.iter().find(|path| std::path::Path::new(path).exists());
             let missing = || ConfigError::Variable {
                 name: name.to_owned(),
-                given: given.clone(),
                 reason: format!("none of {} exists; name a PEM file", SYSTEM_ROOTS.join(", ")),
             };
             Roots::File(found.ok_or_else(missing)?.into())

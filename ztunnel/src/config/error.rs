@@ -1,16 +1,16 @@
 //! Why the process refuses to start: which variable, what is wrong, what would be right.
+//!
+//! Absent on purpose: what was given. Variables carry tokens, and a token may stand in the wrong one; errors go to logs.
 
 /// A configuration that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// One variable's value.
-    #[error("environment variable {name}={given:?} is not valid: {reason}")]
+    #[error("environment variable {name} is not valid: {reason}")]
     Variable {
         /// Its name.
         name: String,
-        /// Its value.
-        given: String,
-        /// What is wrong and what would be right.
+        /// What is wrong and what would be right; nothing of the value.
         reason: String,
     },
     /// A variable that is needed.

@@ -22,7 +22,6 @@ pub(super) fn metadata(vars: &Vars, proxy_config: &ProxyConfig) -> Result<Metada
     for (key, given) in vars.with_prefix("ISTIO_METAJSON_") {
         let json: serde_json::Value = serde_json::from_str(given).map_err(|error| ConfigError::Variable {
             name: format!("ISTIO_METAJSON_{key}"),
-            given: given.to_owned(),
             reason: format!("it must be JSON: {error}"),
         })?;
         all.insert(key.to_owned(), from_json(json));

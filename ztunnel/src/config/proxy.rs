@@ -206,9 +206,7 @@ fn same_node(vars: &Vars) -> Result<bool, ConfigError> {
 fn not_offered(vars: &Vars) -> Result<(), ConfigError> {
     let only = |name: &str, possible: bool, reason: &str| match vars.flag_or(name, possible)? {
         given if given == possible => Ok(()),
-        given => {
-            Err(ConfigError::Variable { name: name.to_owned(), given: given.to_string(), reason: reason.to_owned() })
-        }
+        _ => Err(ConfigError::Variable { name: name.to_owned(), reason: reason.to_owned() }),
     };
     only("ENABLE_PROXY", true, "this build cannot run as a DNS proxy alone; leave it unset")?;
     only("TLS12_ENABLED", false, "this build speaks TLS 1.3 only; leave it unset and upgrade the peers")?;
@@ -278,7 +276,6 @@ impl Dns {
             None => (None, 15053),
             Some(given) => dns_address(&given).ok_or_else(|| ConfigError::Variable {
                 name: "ISTIO_META_DNS_PROXY_ADDR".to_owned(),
-                given: given.clone(),
                 reason: "it must be localhost:<port> or <ip>:<port>".to_owned(),
             })?,
         };

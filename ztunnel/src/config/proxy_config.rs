@@ -32,14 +32,14 @@ impl ProxyConfig {
             Some(text) => {
                 let mesh: MeshConfig = serde_saphyr::from_str(text).map_err(|error| ConfigError::File {
                     path: MESH_FILE.to_owned(),
-                    reason: format!("not a MeshConfig: {error}"),
+                    reason: format!("not a MeshConfig{}", place(&error)),
                 })?;
                 mesh.default_config
             }
         };
         let parse = |text: &str| {
             serde_saphyr::from_str::<Self>(text)
-                .map_err(|error| format!("it must be a ProxyConfig in YAML or JSON: {error}"))
+                .map_err(|error| format!("it must be a ProxyConfig in YAML or JSON{}", place(&error)))
         };
         Ok(match vars.parsed("PROXY_CONFIG", parse)? {
             None => base,
@@ -57,4 +57,9 @@ impl ProxyConfig {
             proxy_metadata: self.proxy_metadata,
         }
     }
+}
+
+/// Where it is wrong. The error itself quotes the text, which may hold a token (`proxyMetadata`).
+fn place(error: &serde_saphyr::Error) -> String {
+    error.location().map(|at| format!("; look at line {}, column {}", at.line(), at.column())).unwrap_or_default()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// `10s`, `5m`, `24h`, `250ms`, `1h30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration; write a number with ms, s, m, h or d, such as 10s or 1h30m");
+    let wrong = || String::from("it must be a duration: write a number with ms, s, m, h or d, such as 10s or 1h30m");
     let mut rest = text;
     let mut total = Duration::ZERO;
     if rest.is_empty() {
@@ -35,7 +35,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// A Kubernetes CPU quantity in whole CPUs, rounded up: `500m`, `2`, `1.5`.
 pub(super) fn cpus(text: &str) -> Result<usize, String> {
-    let wrong = || format!("{text:?} is not a CPU quantity; write CPUs or thousandths, such as 2, 1.5 or 500m");
+    let wrong = || String::from("it must be a CPU quantity: write CPUs or thousandths, such as 2, 1.5 or 500m");
     let thousandths = match text.strip_suffix('m') {
         Some(number) => number.parse::<f64>().map_err(|_| wrong())?,
         None => text.parse::<f64>().map_err(|_| wrong())? * 1000.0,
@@ -50,7 +50,7 @@ pub(super) fn cpus(text: &str) -> Result<usize, String> {
 /// How many threads: a number, `0` for all CPUs, or a share of them such as `50%`.
 pub(super) fn threads(text: &str, cpus: usize) -> Result<usize, String> {
     let wrong =
-        || format!("{text:?} is not a number of threads; write a number, 0 for all CPUs, or a share such as 50%");
+        || String::from("it must be a number of threads: write a number, 0 for all CPUs, or a share such as 50%");
     match text.strip_suffix('%') {
         Some(share) => {
             let share: u32 = share.trim().parse().map_err(|_| wrong())?;

@@ -16,9 +16,8 @@ impl Vars {
     pub fn from_env() -> Result<Self, ConfigError> {
         let pairs = std::env::vars_os().map(|(name, value)| {
             let name = name.to_string_lossy().into_owned();
-            let value = value.into_string().map_err(|given| ConfigError::Variable {
+            let value = value.into_string().map_err(|_given| ConfigError::Variable {
                 name: name.clone(),
-                given: given.to_string_lossy().into_owned(),
                 reason: "it must be UTF-8".to_owned(),
             })?;
             Ok((name, value))
@@ -46,11 +45,11 @@ impl Vars {
         self.0.iter().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value.as_str())))
     }
 
-    /// The value read by `parse`, whose error says what would be right.
+    /// The value read by `parse`, whose error says what would be right and nothing of what was given.
     pub fn parsed<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, ConfigError> {
         let Some(given) = self.text(name) else { return Ok(None) };
         let value = parse(given.trim());
-        value.map(Some).map_err(|reason| ConfigError::Variable { name: name.to_owned(), given, reason })
+        value.map(Some).map_err(|reason| ConfigError::Variable { name: name.to_owned(), reason })
     }
 
     /// `true` or `false`.

@@ -27,8 +27,8 @@ pub enum Format {
 
 /// What is not a format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a log format; use plain or json")]
-pub struct NotAFormat(pub String);
+#[error("it must be a log format: plain or json")]
+pub struct NotAFormat;
 
 impl FromStr for Format {
     type Err = NotAFormat;
@@ -37,7 +37,7 @@ impl FromStr for Format {
         match text {
             "plain" => Ok(Self::Plain),
             "json" => Ok(Self::Json),
-            _ => Err(NotAFormat(text.to_owned())),
+            _ => Err(NotAFormat),
         }
     }
 }
