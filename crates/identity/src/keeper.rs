@@ -7,6 +7,7 @@
 //! per identity, one task:   queue (by priority, 8 at once) ► issue ► publish ► sleep to half-life ► queue …
 //!                                                              └ failure ► publish ► back off ► queue …
 //!                                                                          (a waiting caller cuts this short)
+//!                           before each further request: prefetched, or asked for since the last answer? If not, end.
 //! callers:                  read what is published; wait for the next news if there is nothing valid
 //! ```
 
@@ -35,11 +36,13 @@ use crate::{
 };
 
 mod gate;
+mod need;
 mod schedule;
 
 pub use gate::Priority;
 
 use gate::Gate;
+use need::Need;
 
 /// How many requests the CA gets at once.
 const CONCURRENT_MAX: usize = 8;
@@ -121,6 +124,7 @@ struct Entry {
     news: watch::Receiver<News>,
     /// Callers who find nothing valid ring it.
     nudge: Arc<Notify>,
+    need: Arc<Need>,
     task: AbortHandle,
 }
 
@@ -134,6 +138,7 @@ impl Drop for Entry {
 struct Kept {
     identity: SpiffeId,
     nudge: Arc<Notify>,
+    need: Arc<Need>,
     /// How urgent the first request is, and every other while nothing valid is held.
     first: Priority,
 }
@@ -161,7 +166,7 @@ impl Keeper {
 
     /// The certificate of `identity`, requested now if it is not held. Safe to drop.
     pub async fn certificate(&self, identity: &SpiffeId) -> Result<Arc<WorkloadCertificate>, KeeperError> {
-        let (mut news, nudge) = self.shared.watched(identity, Priority::RealTime);
+        let (mut news, nudge) = self.shared.watched(identity, Priority::RealTime, Need::ask);
         let (held, failed_before) = {
             let news = news.borrow_and_update();
             (news.valid(self.shared.clock.now()), news.last_error.clone())
@@ -174,8 +179,8 @@ impl Keeper {
         let timeout = if failed_before.is_some() { NEXT_TRY_TIMEOUT } else { FIRST_TIMEOUT };
         match (within("the CA's certificate", timeout, news.changed()).await, failed_before) {
             (Ok(Ok(())), _) => {}
-            (Ok(Err(_)), _) => return Err(KeeperError::Forgotten(identity.clone())),
-            (Err(_), Some(error)) => return Err(KeeperError::Issue(error)),
+            (Ok(Err(_)), None) => return Err(KeeperError::Forgotten(identity.clone())),
+            (Ok(Err(_)) | Err(_), Some(error)) => return Err(KeeperError::Issue(error)),
             (Err(elapsed), None) => return Err(elapsed.into()),
         }
         let news = news.borrow();
@@ -186,9 +191,9 @@ impl Keeper {
         }
     }
 
-    /// Begins to keep `identity` without waiting. Does nothing more if it is kept already.
+    /// Keeps `identity` until it is forgotten, without waiting. What was only asked for is kept while it is asked for.
     pub fn prefetch(&self, identity: &SpiffeId, priority: Priority) {
-        self.shared.watched(identity, priority);
+        self.shared.watched(identity, priority, Need::last);
     }
 
     /// Drops what is held for `identity` and stops asking for it. Callers that wait get an error.
@@ -214,29 +219,36 @@ impl Keeper {
 
 impl Shared {
     /// The news of an identity, whose task is started if it has none, and its bell.
-    fn watched(self: &Arc<Self>, identity: &SpiffeId, priority: Priority) -> (watch::Receiver<News>, Arc<Notify>) {
+    fn watched(
+        self: &Arc<Self>,
+        identity: &SpiffeId,
+        priority: Priority,
+        needed: fn(&Need),
+    ) -> (watch::Receiver<News>, Arc<Notify>) {
         let mut entries = self.entries.lock();
         if let Some(entry) = entries.get(identity) {
+            needed(&entry.need);
             return (entry.news.clone(), entry.nudge.clone());
         }
         let (publish, news) = watch::channel(News::default());
-        let (shared, nudge) = (self.clone(), Arc::new(Notify::new()));
-        let kept = Kept { identity: identity.clone(), nudge: nudge.clone(), first: priority };
+        let (shared, nudge, need) = (self.clone(), Arc::new(Notify::new()), Arc::new(Need::default()));
+        needed(&need);
+        let kept = Kept { identity: identity.clone(), nudge: nudge.clone(), need: need.clone(), first: priority };
         let task = self.tasks.spawn("certificate", async move {
             tokio::select! {
                 () = shared.keep(&kept, publish) => {}
                 () = shared.drain.forced() => {}
             }
         });
-        entries.insert(identity.clone(), Entry { news: news.clone(), nudge: nudge.clone(), task });
+        entries.insert(identity.clone(), Entry { news: news.clone(), nudge: nudge.clone(), need, task });
         (news, nudge)
     }
 
-    /// Requests, publishes, waits, for ever.
+    /// Requests, publishes, waits, as long as anybody needs it.
     async fn keep(&self, kept: &Kept, publish: watch::Sender<News>) {
         let identity = &kept.identity;
         let mut retry = Backoff::new(RETRY_START, RETRY_MAX).with_jitter(RETRY_JITTER);
-        loop {
+        while self.is_needed(kept) {
             let held = publish.borrow().valid(self.clock.now());
             let priority = if held.is_some() { Priority::Background } else { kept.first };
             let pass = self.gate.enter(identity, priority).await;
@@ -248,17 +260,36 @@ impl Shared {
                     retry.reset();
                     let life = schedule::Life { begins: certificate.not_before(), ends: certificate.not_after() };
                     tracing::debug!(%identity, serial = certificate.serial(), "a certificate was issued");
+                    kept.need.answered();
                     publish.send_replace(News { certificate: Some(Arc::new(certificate)), last_error: None });
                     self.sleep_until(schedule::renewal(life, now, rand::random_range(-1.0..=1.0))).await;
                 }
                 Err(error) => {
                     tracing::warn!(%identity, %error, "no certificate; trying again");
+                    if held.is_none() {
+                        kept.need.answered();
+                    }
                     publish.send_modify(|news| news.last_error = Some(Arc::new(error)));
                     let expiry = held.map(|certificate| certificate.not_after());
                     self.back_off(kept, schedule::next_try(now, retry.next_wait(), expiry)).await;
                 }
             }
         }
+    }
+
+    /// Whether to go on; if not, nothing is held any more, and who asks next begins anew.
+    fn is_needed(&self, kept: &Kept) -> bool {
+        let mut entries = self.entries.lock();
+        let ours = |entry: &Entry| Arc::ptr_eq(&entry.need, &kept.need);
+        if kept.need.remains() || !entries.get(&kept.identity).is_some_and(ours) {
+            return true;
+        }
+        tracing::debug!(identity = %kept.identity, "nobody needs the certificate any more");
+        // Its drop aborts the task that is here; it ends by itself before it could notice.
+        let unneeded = entries.remove(&kept.identity);
+        drop(entries);
+        drop(unneeded);
+        false
     }
 
     /// Waits until `when`, or until a caller asks after a decent pause. (Callers ring only if nothing held is valid.)

@@ -109,13 +109,36 @@ async fn certificates_are_renewed_at_half_of_their_life() {
     pass(3600 * 12 / 100).await;
     assert_ne!(rig.serial(web(1)).await, first);
     assert_eq!(rig.calls(), 2);
+    rig.keeper.prefetch(&web(1), Priority::Warmup);
     pass(3600 * 24).await;
     assert!((40..60).contains(&rig.calls()), "{} requests in a day", rig.calls());
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_nobody_needs_any_more_is_not_renewed() {
+    let rig = Rig::new(MANY);
+    let first = rig.serial(web(1)).await;
+    pass(3600 * 24).await;
+    assert_eq!(rig.calls(), 1, "it was asked for once and had an answer");
+    assert!(rig.keeper.dump().is_empty(), "and is gone");
+    assert_ne!(rig.serial(web(1)).await, first, "who asks again begins anew");
+    for _ in 0..48 {
+        pass(1800).await;
+        rig.serial(web(1)).await;
+    }
+    assert!((20..60).contains(&rig.calls()), "in use it is renewed: {} requests", rig.calls());
+    rig.issuer.fails.store(true, Ordering::SeqCst);
+    assert!(rig.keeper.certificate(&web(2)).await.is_err());
+    pass(3600).await;
+    let before = rig.calls();
+    pass(3600).await;
+    assert_eq!(rig.calls(), before, "a refused identity that nobody asks for is not asked for either");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_renewal_keeps_what_is_valid_and_then_says_so() {
     let rig = Rig::new(MANY);
+    rig.keeper.prefetch(&web(1), Priority::Warmup);
     let first = rig.serial(web(1)).await;
     rig.issuer.fails.store(true, Ordering::SeqCst);
     pass(3000).await;
@@ -137,6 +160,7 @@ async fn a_failed_renewal_keeps_what_is_valid_and_then_says_so() {
 async fn failures_back_off_and_a_success_starts_over() {
     let rig = Rig::new(MANY);
     rig.issuer.fails.store(true, Ordering::SeqCst);
+    rig.keeper.prefetch(&web(1), Priority::Warmup);
     assert!(rig.keeper.certificate(&web(1)).await.is_err());
     pass(3600).await;
     // 1, 2, 4 … 128, then every 150 s, each give or take a fifth.
