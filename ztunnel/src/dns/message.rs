@@ -21,8 +21,10 @@ const TTL: u32 = 30;
 /// RFC 1035 §2.3.4: what every resolver takes over UDP.
 const UDP_MIN: u16 = 512;
 
-/// QR in the header's third byte (RFC 1035 §4.1.1).
+/// QR in the header's third byte, RCODE in its fourth (RFC 1035 §4.1.1).
 const RESPONSE: u8 = 0x80;
+const RCODE: u8 = 0x0f;
+const HEADER: usize = 12;
 
 /// A query we may answer.
 #[derive(Debug, Clone)]
@@ -38,21 +40,23 @@ pub enum Parsed {
     Query(Box<Asked>),
     /// This is the answer already.
     Refused(Vec<u8>),
-    /// Nothing is answered: there is not even a header, or it is an answer itself. Two servers that answer each
-    /// other's answers, with a forged source to begin it, would never stop.
+    /// Nothing is answered: there is not even a header, or it says itself that something went wrong. Two servers that
+    /// answer each other's refusals, with a forged source to begin it, would never stop.
     Noise,
 }
 
 /// Reads what a client sent.
 pub fn parse(bytes: &[u8]) -> Parsed {
-    if bytes.get(2).is_none_or(|flags| flags & RESPONSE != 0) {
+    let Some([high, low, flags, codes]) = bytes.get(..HEADER).and_then(|header| header.first_chunk()) else {
+        return Parsed::Noise;
+    };
+    let is_response = flags & RESPONSE != 0;
+    if is_response && codes & RCODE != 0 {
         return Parsed::Noise;
     }
-    let Ok(message) = Message::from_vec(bytes) else {
+    let Some(message) = Message::from_vec(bytes).ok().filter(|_| !is_response) else {
         // A header that can be read is answered, so that the client does not wait in vain.
-        let Some(id) = bytes.get(..12).map(|header| u16::from_be_bytes([header[0], header[1]])) else {
-            return Parsed::Noise;
-        };
+        let id = u16::from_be_bytes([*high, *low]);
         return refuse(&Message::error_msg(id, OpCode::Query, ResponseCode::FormErr));
     };
     let error = |code| refuse(&error_response(&message, code));

@@ -393,12 +393,22 @@ async fn what_is_no_query_is_refused() {
     pod.drain.start();
 }
 
+/// What is refused because it is an answer gets a refusal, and a refusal gets nothing: no two servers can keep each other
+/// busy.
 #[test]
-fn an_answer_is_never_answered() {
+fn an_answer_is_refused_and_a_refusal_is_not_answered() {
     let mut response = query("a.", RecordType::A);
     response.metadata.message_type = MessageType::Response;
     let response = response.to_vec().expect("encodes");
-    for bytes in [&response[..], &response[..14], &[0xff; 40], &[0x7f; 2], &[]] {
+    for bytes in [&response[..], &response[..14]] {
+        let Parsed::Refused(refusal) = parse(bytes) else { panic!("{bytes:?} is not refused") };
+        let read = Message::from_vec(&refusal).expect("decodes");
+        assert_eq!((read.metadata.response_code, read.metadata.id), (ResponseCode::FormErr, 7));
+        assert!(matches!(parse(&refusal), Parsed::Noise), "a refusal of ours");
+    }
+    let mut failed = response;
+    failed[3] |= 2;
+    for bytes in [&failed[..], &[0xff; 40], &[0x7f; 2], &[0; 11], &[]] {
         assert!(matches!(parse(bytes), Parsed::Noise), "{bytes:?}");
     }
 }
