@@ -3,10 +3,7 @@
 //! In: argv. Out: text on standard output, an exit code (0 done, 1 failed, 64 not understood).
 //! Absent on purpose: any program of the mesh; only shared crates are linked.
 
-// A command line talks on standard output; that is what it is for.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -57,7 +54,11 @@ pub fn run() -> ExitCode {
         Verb::Version { output } => version(output),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("lateen: {error:#}");
+        if error.is::<output::Unread>() {
+            return ExitCode::SUCCESS;
+        }
+        // If nobody listens there either, the exit code says enough.
+        drop(writeln!(std::io::stderr(), "lateen: {error:#}"));
         ExitCode::FAILURE
     })
 }
@@ -66,7 +67,7 @@ pub fn run() -> ExitCode {
 fn version(output: output::Output) -> anyhow::Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION");
     match output {
-        output::Output::Table => println!("lateen {version}"),
+        output::Output::Table => output::line(format_args!("lateen {version}"))?,
         output::Output::Json | output::Output::Yaml => output.print(&serde_json::json!({ "lateen": version }))?,
     }
     Ok(ExitCode::SUCCESS)

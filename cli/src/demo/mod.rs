@@ -18,7 +18,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Tells the story from beginning to end. The lab ends with it, whatever happens.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    story::title("Lateen: label a namespace and its pods talk over authorised mTLS");
+    story::title("Lateen: label a namespace and its pods talk over authorised mTLS")?;
     let lab = Lab::up().context("bringing up the lab")?;
     let pods = deploy()?;
     story::plain(&lab, "before the namespace is labelled")?;
@@ -28,15 +28,15 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     story::allow_again(&lab)?;
     story::leave(&lab)?;
     ensure!(pod_uids()? == pods, "a pod was replaced on the way; the mesh must not need that");
-    story::say("The pods are the same ones as at the beginning; none was restarted.");
+    story::say("The pods are the same ones as at the beginning; none was restarted.")?;
     lab.down()?;
-    story::title("Every step held.");
+    story::title("Every step held.")?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Puts the shop up and returns its pods' UIDs.
 fn deploy() -> anyhow::Result<String> {
-    story::title("1. An application: a client on node-1, a server on node-2");
+    story::title("1. An application: a client on node-1, a server on node-2")?;
     shell::apply(include_str!("../../../deploy/demo/shop.yaml"), "deploy/demo/shop.yaml")?;
     for deployment in ["deployment/client", "deployment/server"] {
         kubectl(&["rollout", "status", "-n", "shop", deployment, "--timeout=90s"])?;

@@ -14,6 +14,7 @@ use lateen_lab::world::state::StateDir;
 use tokio::time::Instant;
 
 use super::{STEP_TIMEOUT, story, wire::Capture};
+use crate::output;
 
 /// The lab's name; another lab of the same person is left alone.
 const NAME: &str = "demo";
@@ -28,7 +29,7 @@ impl Lab {
     /// Brings it up, its progress shown.
     pub(crate) fn up() -> anyhow::Result<Self> {
         let lab = Self { this: std::env::current_exe().context("finding our own program")? };
-        println!("$ lateen lab up --name {NAME}");
+        output::line(format_args!("$ lateen lab up --name {NAME}"))?;
         let status = Command::new(&lab.this)
             .args(["lab", "up", "--name", NAME])
             .stdin(Stdio::null())
@@ -42,9 +43,8 @@ impl Lab {
 
     /// Ends it and says so.
     pub(crate) fn down(self) -> anyhow::Result<()> {
-        println!("$ lateen lab down --name {NAME}");
-        indent(&self.lateen(&["lab", "down"])?);
-        Ok(())
+        output::line(format_args!("$ lateen lab down --name {NAME}"))?;
+        indent(&self.lateen(&["lab", "down"])?)
     }
 
     /// Another verb of ours against this lab; returns what it printed.
@@ -54,7 +54,7 @@ impl Lab {
 
     /// Runs a command inside a pod, and shows it.
     pub(crate) fn exec(&self, namespace: &str, pod: &str, command: &[&str]) -> anyhow::Result<String> {
-        println!("$ lateen lab exec -n {namespace} {pod} -- {}", command.join(" "));
+        output::line(format_args!("$ lateen lab exec -n {namespace} {pod} -- {}", command.join(" ")))?;
         let head = ["lab", "exec", "--name", NAME, "-n", namespace, pod, "--"];
         text(Command::new(&self.this).args(head).args(command).output())
     }
@@ -71,17 +71,16 @@ impl Drop for Lab {
     fn drop(&mut self) {
         // After `down` there is nothing left to end, which is no error.
         if let Err(error) = self.lateen(&["lab", "down"]) {
-            story::say(&format!("ending the lab: {error:#}"));
+            drop(story::say(&format!("ending the lab: {error:#}")));
         }
     }
 }
 
 /// A kubectl command, shown with what it prints.
 pub(crate) fn kubectl(arguments: &[&str]) -> anyhow::Result<()> {
-    println!("$ kubectl {}", arguments.join(" "));
+    output::line(format_args!("$ kubectl {}", arguments.join(" ")))?;
     let printed = quiet_kubectl(arguments)?;
-    indent(&printed);
-    Ok(())
+    indent(&printed)
 }
 
 /// A kubectl command whose output is for us.
@@ -91,7 +90,7 @@ pub(crate) fn quiet_kubectl(arguments: &[&str]) -> anyhow::Result<String> {
 
 /// `kubectl apply -f`, from text that the program carries.
 pub(crate) fn apply(manifest: &str, name: &str) -> anyhow::Result<()> {
-    println!("$ kubectl apply -f {name}");
+    output::line(format_args!("$ kubectl apply -f {name}"))?;
     let mut child = kubectl_command()?
         .args(["apply", "-f", "-"])
         .stdin(Stdio::piped())
@@ -102,8 +101,7 @@ pub(crate) fn apply(manifest: &str, name: &str) -> anyhow::Result<()> {
     let mut input = child.stdin.take().context("kubectl's input")?;
     input.write_all(manifest.as_bytes()).context("writing to kubectl")?;
     drop(input);
-    indent(&text(child.wait_with_output())?);
-    Ok(())
+    indent(&text(child.wait_with_output())?)
 }
 
 fn kubectl_command() -> anyhow::Result<Command> {
@@ -124,10 +122,8 @@ fn text(output: std::io::Result<Output>) -> anyhow::Result<String> {
 }
 
 /// Prints someone else's text under our own.
-pub(crate) fn indent(text: &str) {
-    for line in text.trim_end().lines() {
-        println!("   │ {line}");
-    }
+pub(crate) fn indent(text: &str) -> anyhow::Result<()> {
+    text.trim_end().lines().try_for_each(|line| output::line(format_args!("   │ {line}")))
 }
 
 /// Asks again until there is an answer, at most [`STEP_TIMEOUT`]; the last error is told.
@@ -137,6 +133,7 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> anyhow::Result<Optio
         let last = match ask() {
             Ok(Some(answer)) => return Ok(answer),
             Ok(None) => None,
+            Err(error) if error.is::<output::Unread>() => return Err(error),
             Err(error) => Some(error),
         };
         if Instant::now() > end {

@@ -13,7 +13,10 @@ use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 
 use super::story;
-use crate::lab::capture::{BEGUN, Line};
+use crate::{
+    lab::capture::{BEGUN, Line},
+    output,
+};
 
 /// A running capture.
 pub(crate) struct Capture {
@@ -85,13 +88,14 @@ impl Wire {
     }
 
     /// Shows the well-known ports; ephemeral ones are the other direction of the same connections.
-    pub(crate) fn print(&self) {
-        story::say("on the wire between the nodes:");
+    pub(crate) fn print(&self) -> anyhow::Result<()> {
+        story::say("on the wire between the nodes:")?;
         for (number, port) in self.ports.iter().filter(|(number, port)| **number < 32768 && port.bytes > 0) {
             let kind = if port.flows == port.tls_flows { "TLS records" } else { "plain bytes" };
-            println!("   │ to port {number}: {} bytes, {kind}", port.bytes);
+            output::line(format_args!("   │ to port {number}: {} bytes, {kind}", port.bytes))?;
         }
-        println!("   │ the secret is {}", if self.readable { "READABLE" } else { "not readable anywhere" });
+        let found = if self.readable { "READABLE" } else { "not readable anywhere" };
+        output::line(format_args!("   │ the secret is {found}"))
     }
 }
 

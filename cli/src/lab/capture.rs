@@ -8,6 +8,8 @@ use base64::Engine as _;
 use lateen_lab::world::{capture::capture, state::StateDir};
 use serde::{Deserialize, Serialize};
 
+use crate::output;
+
 /// The first line printed, once everything from then on is recorded.
 pub(crate) const BEGUN: &str = "capturing";
 
@@ -24,11 +26,11 @@ pub(crate) struct Line {
 
 /// Captures and prints.
 pub(crate) fn run(state: &StateDir) -> anyhow::Result<ExitCode> {
-    let flows = capture(state, || println!("{BEGUN}"))?;
+    let flows = capture(state, || drop(output::line(BEGUN)))?;
     for (flow, payload) in flows {
         let payload = base64::engine::general_purpose::STANDARD.encode(payload);
         let line = Line { source: flow.source.to_string(), destination: flow.destination.to_string(), payload };
-        println!("{}", serde_json::to_string(&line)?);
+        output::line(serde_json::to_string(&line)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }

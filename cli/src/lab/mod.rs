@@ -13,6 +13,8 @@ use lateen_lab::world::{
     up::down,
 };
 
+use crate::output;
+
 pub(crate) mod capture;
 mod up;
 
@@ -72,7 +74,7 @@ pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
     match verb {
         Lab::Up(asked) => up::run(&asked),
         Lab::Down(lab) => {
-            println!("{}", if down(&lab.name)? { "the lab has ended" } else { "there was no such lab" });
+            output::line(if down(&lab.name)? { "the lab has ended" } else { "there was no such lab" })?;
             Ok(ExitCode::SUCCESS)
         }
         Lab::Status(lab) => status(&lab),
@@ -101,12 +103,13 @@ fn running(lab: &Named) -> anyhow::Result<StateDir> {
 fn status(lab: &Named) -> anyhow::Result<ExitCode> {
     let state = StateDir::named(&lab.name)?;
     if !state.alive()? {
-        println!("the lab {:?} does not run", lab.name);
+        output::line(format_args!("the lab {:?} does not run", lab.name))?;
         return Ok(ExitCode::FAILURE);
     }
-    println!("the lab {:?} runs; its first process is {}", lab.name, state.pid()?);
-    println!("last step:   {}", std::fs::read_to_string(state.progress())?.lines().last().unwrap_or_default());
-    println!("log:         {}", state.log().display());
-    println!("KUBECONFIG={}", state.kubeconfig().display());
+    let last = std::fs::read_to_string(state.progress())?.lines().last().unwrap_or_default().to_owned();
+    output::line(format_args!("the lab {:?} runs; its first process is {}", lab.name, state.pid()?))?;
+    output::line(format_args!("last step:   {last}"))?;
+    output::line(format_args!("log:         {}", state.log().display()))?;
+    output::line(format_args!("KUBECONFIG={}", state.kubeconfig().display()))?;
     Ok(ExitCode::SUCCESS)
 }

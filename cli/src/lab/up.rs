@@ -14,6 +14,7 @@ use lateen_lab::{
 };
 
 use super::Named;
+use crate::output;
 
 /// What to start; a program or an address given here replaces ours.
 #[derive(Debug, Args)]
@@ -71,12 +72,14 @@ pub(crate) fn run(asked: &Up) -> anyhow::Result<ExitCode> {
         life,
         timeout: Duration::from_secs(asked.timeout),
     };
-    let running = up(&start, |step| println!("  {step}"))?;
-    println!("The lab is up. Use it with:");
-    println!("KUBECONFIG={}", running.state.kubeconfig().display());
+    // The lab is what was asked for, not its story: without a reader it comes up, and stays, all the same.
+    let running = up(&start, |step| drop(output::line(format_args!("  {step}"))))?;
+    let used = output::line("The lab is up. Use it with:")
+        .and_then(|()| output::line(format_args!("KUBECONFIG={}", running.state.kubeconfig().display())));
     if life == Life::WithCaller {
         running.stay()?;
     }
+    used?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -15,7 +15,7 @@ mod view;
 
 use table::Table;
 
-use crate::output::Output;
+use crate::output::{self, Output};
 
 /// The verbs of `lateen ztunnel-config`.
 #[derive(Debug, Subcommand)]
@@ -136,11 +136,11 @@ fn show(source: &Source, section: impl Fn(&Value) -> (Table, Value)) -> anyhow::
     let dumps = dump::read(&source.name, source.node.as_deref(), source.file.as_deref())?;
     for dump in &dumps {
         if dumps.len() > 1 && source.output == Output::Table {
-            println!("{}:", dump.of);
+            output::line(format_args!("{}:", dump.of))?;
         }
         let (table, objects) = section(&dump.value);
         match source.output {
-            Output::Table => print!("{table}"),
+            Output::Table => output::text(table)?,
             Output::Json | Output::Yaml => source.output.print(&objects)?,
         }
     }
