@@ -4,14 +4,13 @@ use lateen_tests::harness::{
     eventually,
     resources::{from_principal, plain, pod, policy, service, to_port},
     rig::Rig,
-    traffic::{Manner, call, connect, ping, serve},
+    traffic::{Manner, call, connect, is_cut, ping, serve},
 };
 use lateen_wire::{
     security::{Action, Scope},
     type_url,
     workload::Workload,
 };
-use tokio::net::TcpStream;
 
 const TO_D: &str = "10.77.0.21:8080";
 const SA_A: &str = "cluster.local/ns/default/sa/a";
@@ -20,18 +19,6 @@ const SA_B: &str = "cluster.local/ns/default/sa/b";
 async fn refused_from_now_on(rig: &Rig, to: &str) {
     eventually("a refusal", || async { call(&rig.a, to, "hello").await.unwrap_or_default().is_empty().then_some(()) })
         .await;
-}
-
-async fn is_cut(stream: &mut TcpStream) {
-    let mut stream = tokio::sync::Mutex::new(stream);
-    let cut = async {
-        loop {
-            if ping(stream.get_mut()).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), cut).await.expect("the connection is cut");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use lateen_net::netns::Netns;
 use lateen_tests::harness::{
     eventually,
     rig::{Rig, SameNode},
-    traffic::{self, Manner, call, connect, ping, serve},
+    traffic::{self, BEFORE_RESET, Manner, call, connect, ping, serve},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -105,20 +105,38 @@ async fn a_reset_ends_the_other_side_too_in(same_node: SameNode) {
     let _servers = serve_everywhere(&rig, 8080, Manner::Reset);
     for (way, mut stream) in ways(&rig, 8080).await {
         stream.write_all(b"reset me").await.expect(way);
-        let mut rest = Vec::new();
-        // A reset or an end, but soon.
-        let _either = timeout(SOON, stream.read_to_end(&mut rest)).await.expect(way);
-        assert!(rest.is_empty(), "{way}");
+        let mut answer = vec![0; BEFORE_RESET.len()];
+        timeout(SOON, stream.read_exact(&mut answer)).await.expect(way).expect(way);
+        assert_eq!(answer, BEFORE_RESET, "{way}");
+        is_reset(way, &mut stream).await;
     }
-    // The client vanishes: the server hears of it.
-    for (pod, to) in [(&rig.d, "10.77.0.21:9090"), (&rig.b, "10.77.0.12:9090")] {
+    // The client vanishes: the server hears of it, also while it is sending and after the client was done.
+    for (pod, to) in [(&rig.d, "10.77.0.21"), (&rig.b, "10.77.0.12"), (&rig.c, "10.77.0.13")] {
         let listener = traffic::listener(pod, 9090);
-        let client = connect(&rig.a, to).await.expect("connected");
+        let mut client = connect(&rig.a, &format!("{to}:9090")).await.expect("connected");
         let (mut server, _) = timeout(SOON, listener.accept()).await.expect("in time").expect("accepted");
+        client.write_all(b"half").await.expect(to);
+        let mut half = [0; 4];
+        timeout(SOON, server.read_exact(&mut half)).await.expect(to).expect(to);
+        client.set_zero_linger().expect("linger");
         drop(client);
-        let mut rest = Vec::new();
-        let _either = timeout(SOON, server.read_to_end(&mut rest)).await.expect("in time");
+        is_reset(to, &mut server).await;
+
+        let mut client = connect(&rig.a, &format!("{to}:9090")).await.expect("connected");
+        let (mut server, _) = timeout(SOON, listener.accept()).await.expect("in time").expect("accepted");
+        client.shutdown().await.expect("half closed");
+        assert_eq!(timeout(SOON, server.read(&mut half)).await.expect(to).expect(to), 0, "{to}");
+        client.set_zero_linger().expect("linger");
+        drop(client);
+        let writing = async { while server.write_all(&[0; 1024]).await.is_ok() {} };
+        timeout(SOON, writing).await.expect(to);
     }
+}
+
+/// What is heard next is a reset and not an end.
+async fn is_reset(way: &str, stream: &mut TcpStream) {
+    let error = timeout(SOON, stream.read(&mut [0])).await.expect(way).expect_err(way);
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{way}");
 }
 
 const TOTAL: usize = 100 * 1024 * 1024;

@@ -67,6 +67,8 @@ impl ConnectError {
     /// Whether the connection should carry no further requests.
     pub(crate) fn condemns(&self) -> bool {
         match self {
+            // The application at the far end is gone, which says nothing of the way there.
+            Self::Failed(error) if error.is_reset() && error.reason() == Some(Reason::CONNECT_ERROR) => false,
             Self::Unprocessed(_) | Self::Timeout(_) | Self::Failed(_) => true,
             Self::Unsayable(_) | Self::Status(_) => false,
         }

@@ -1,11 +1,13 @@
 //! A tunnel: one HTTP/2 stream that reads and writes like TCP.
 //!
 //! In: h2's two halves. Out: [`Duplex`] for splicing without copies, and `AsyncRead + AsyncWrite` for everything else.
-//! Absent on purpose: how it was opened. Dropping a tunnel that has not ended sends RST_STREAM CANCEL.
+//! Absent on purpose: how it was opened. Dropping a tunnel whose sending half was not closed sends RST_STREAM
+//! CONNECT_ERROR (RFC 9113 §8.5): its peer cannot take it for a complete one.
 //!
 //! Received bytes go back to flow control when they are handed on, so what waits here is at most one stream window.
 
 use std::{
+    convert::Infallible,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -14,7 +16,10 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 use lateen_net::splice::Duplex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
 
 use crate::pool::Occupied;
 
@@ -25,13 +30,25 @@ pub struct Tunnel {
     recv: RecvStream,
     /// Handed over by h2, not yet read. Used by `AsyncRead` only.
     unread: Bytes,
+    /// The END_STREAM was handed to h2.
+    closed: bool,
+    /// What was sent last, once it is known to be the last.
+    last: Last,
     /// The place on a pooled connection; free for the next tunnel once this is dropped.
     _place: Option<Occupied>,
 }
 
 impl Tunnel {
     pub(crate) fn new(send: SendStream<Bytes>, recv: RecvStream, place: Option<Occupied>) -> Self {
-        Self { send, recv, unread: Bytes::new(), _place: place }
+        Self { send, recv, unread: Bytes::new(), closed: false, last: Last::Unmarked, _place: place }
+    }
+
+    /// Sends a frame of no bytes that tells when h2 has written it, and with it everything sent before.
+    fn mark_last(&mut self, end_of_stream: bool) -> Result<(), h2::Error> {
+        let (marker, written) = oneshot::channel();
+        self.send.send_data(Bytes::from_owner(Marker(marker)), end_of_stream)?;
+        self.last = Last::Leaving(written);
+        Ok(())
     }
 
     fn poll_received(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
@@ -67,11 +84,31 @@ impl Tunnel {
     }
 }
 
-/// What an error means for a reader; `None` is a clean end. A peer that drops a finished or abandoned stream sends
-/// NO_ERROR or CANCEL, which is how many tunnels end.
+/// How far the last frame is on its way out.
+#[derive(Debug)]
+enum Last {
+    /// Not sent, or not known to be the last.
+    Unmarked,
+    /// With h2. Its marker is dropped, without a word, when it was written or will never be.
+    Leaving(oneshot::Receiver<Infallible>),
+    /// Out.
+    Left,
+}
+
+/// The bytes, of which there are none, of a frame that tells when it is gone.
+struct Marker(#[expect(dead_code, reason = "it tells by being dropped")] oneshot::Sender<Infallible>);
+
+impl AsRef<[u8]> for Marker {
+    fn as_ref(&self) -> &[u8] {
+        &[]
+    }
+}
+
+/// What an error means for a reader; `None` is a clean end. Istio's peers reset a stream they are done with by NO_ERROR or
+/// CANCEL, which is how many tunnels end. A GOAWAY ends none in peace.
 fn read_error(error: h2::Error) -> Option<io::Error> {
     match error.reason() {
-        Some(Reason::NO_ERROR | Reason::CANCEL) => None,
+        Some(Reason::NO_ERROR | Reason::CANCEL) if error.is_reset() => None,
         Some(Reason::STREAM_CLOSED) => Some(io::Error::new(io::ErrorKind::BrokenPipe, error)),
         Some(_) => Some(io::Error::new(io::ErrorKind::ConnectionReset, error)),
         None => Some(connection_error(error)),
@@ -80,8 +117,17 @@ fn read_error(error: h2::Error) -> Option<io::Error> {
 
 fn write_error(error: h2::Error) -> io::Error {
     match error.reason() {
-        Some(_) => io::Error::new(io::ErrorKind::BrokenPipe, error),
+        Some(reason) => io::Error::new(unwanted(reason), error),
         None => connection_error(error),
+    }
+}
+
+/// What a peer's reset means for a writer: one that is done with the stream says NO_ERROR or CANCEL, every other has lost
+/// its own connection.
+fn unwanted(reason: Reason) -> io::ErrorKind {
+    match reason {
+        Reason::NO_ERROR | Reason::CANCEL | Reason::STREAM_CLOSED => io::ErrorKind::BrokenPipe,
+        _ => io::ErrorKind::ConnectionReset,
     }
 }
 
@@ -109,11 +155,43 @@ impl Duplex for Tunnel {
     }
 
     fn poll_half_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.send.send_data(Bytes::new(), true).map_err(write_error))
+        if !self.closed {
+            self.mark_last(true).map_err(write_error)?;
+            self.closed = true;
+        }
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_unwanted(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.send.poll_reset(context).map(|_| ())
+    fn poll_unwanted(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        self.send.poll_reset(context).map(|reset| match reset {
+            Ok(reason) => unwanted(reason).into(),
+            Err(error) => write_error(error),
+        })
+    }
+
+    fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // Fails only when the stream is closed, and then nothing that was sent waits.
+        if matches!(self.last, Last::Unmarked) && self.mark_last(false).is_err() {
+            return Poll::Ready(());
+        }
+        if let Last::Leaving(written) = &mut self.last {
+            // No word is ever said: the error is the news.
+            ready!(Pin::new(written).poll(context)).ok();
+            self.last = Last::Left;
+        }
+        Poll::Ready(())
+    }
+
+    fn abort(&mut self) {
+        self.send.send_reset(Reason::CONNECT_ERROR);
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.abort();
+        }
     }
 }
 
@@ -144,6 +222,12 @@ impl AsyncWrite for Tunnel {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_half_close(context)
+        ready!(self.poll_half_close(context))?;
+        // Whoever shuts down drops next, and h2 forgets what still waits on a stream that is dropped before its peer's end.
+        self.poll_settled(context).map(Ok)
     }
 }
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

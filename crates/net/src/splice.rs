@@ -7,15 +7,21 @@
 //! source ──read──► chunk ──write──► destination      each direction: Copying ► Closing ► Ended
 //! source ◄──write── chunk ◄──read── destination      one may end long before the other (half-close)
 //! ```
+//! A side that said it was done is a half-close for the other. Everything else that ends it (a reset, an interruption, a
+//! failure, the future dropped where it stands) aborts both: what was cut short must not look complete.
+//!
 //! Memory: one chunk in flight per direction. A slow reader stops the reads on the other side.
 
 use std::{
     future::Future,
     io,
-    pin::pin,
+    pin::{Pin, pin},
     sync::atomic::{AtomicU64, Ordering},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
+
+use tokio::time::{Sleep, sleep};
 
 mod direction;
 mod duplex;
@@ -81,51 +87,128 @@ pub enum SpliceError {
     Destination(io::Error),
 }
 
-/// Copies until both directions have ended, a side fails, or `interrupt` returns. Dropping the future, an interruption
-/// and a failure close both ends where they stand; [`Meter`] keeps what was delivered.
+/// Copies until both directions have ended, a side fails, or `interrupt` returns. [`Meter`] keeps what was delivered.
 pub async fn splice<A: Duplex, B: Duplex, I>(
     source: A,
     destination: B,
     meter: &Meter,
     interrupt: impl Future<Output = I>,
 ) -> Result<Outcome<I>, SpliceError> {
-    let mut pair = Pair { source, destination, forward: Direction::default(), backward: Direction::default() };
+    let mut pair = Pair::new(source, destination);
     let mut interrupt = pin!(interrupt);
     std::future::poll_fn(|context| {
         if let Poll::Ready(reason) = interrupt.as_mut().poll(context) {
             return Poll::Ready(Ok(Outcome::Interrupted(reason)));
         }
-        pair.poll(context, meter)
+        pair.poll(context, meter).map_ok(|Ends { source, destination }| Outcome::Ended { source, destination })
     })
     .await
 }
 
-struct Pair<A, B> {
+/// How long what was sent before a reset may take to leave ahead of it.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Both ends; dropped before everything was handed over, it aborts them.
+struct Pair<A: Duplex, B: Duplex> {
     source: A,
     destination: B,
     forward: Direction,
     backward: Direction,
+    parting: Option<Parting>,
+    /// Whether each side knows all that the other sent, or wants no more of it.
+    whole: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    source: End,
+    destination: End,
+}
+
+/// Something was cut short: what was sent before may go ahead of the reset, within reason.
+struct Parting {
+    ends: Ends,
+    patience: Pin<Box<Sleep>>,
 }
 
 impl<A: Duplex, B: Duplex> Pair<A, B> {
-    fn poll<I>(&mut self, context: &mut Context<'_>, meter: &Meter) -> Poll<Result<Outcome<I>, SpliceError>> {
+    fn new(source: A, destination: B) -> Self {
+        let (forward, backward) = (Direction::default(), Direction::default());
+        Self { source, destination, forward, backward, parting: None, whole: false }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>, meter: &Meter) -> Poll<Result<Ends, SpliceError>> {
+        if let Some(parting) = &mut self.parting {
+            return parting.poll(context, &mut self.source, &mut self.destination).map(Ok);
+        }
+        let ends = ready!(self.poll_ends(context, meter))?;
+        self.whole = self.is_whole(ends);
+        if self.whole {
+            return Poll::Ready(Ok(ends));
+        }
+        let parting = self.parting.insert(Parting { ends, patience: Box::pin(sleep(SETTLE_TIMEOUT)) });
+        parting.poll(context, &mut self.source, &mut self.destination).map(Ok)
+    }
+
+    fn poll_ends(&mut self, context: &mut Context<'_>, meter: &Meter) -> Poll<Result<Ends, SpliceError>> {
         let forward = self.forward.poll(context, &mut self.source, &mut self.destination, &meter.from_source);
         let forward = forward.map_err(|failed| failed.seen_from(SpliceError::Source, SpliceError::Destination))?;
+        if forward == Poll::Ready(End::Abandoned) {
+            self.backward.reading_end_vanished();
+        }
         let backward = self.backward.poll(context, &mut self.destination, &mut self.source, &meter.from_destination);
         let backward = backward.map_err(|failed| failed.seen_from(SpliceError::Destination, SpliceError::Source))?;
+        if backward == Poll::Ready(End::Abandoned) {
+            self.forward.reading_end_vanished();
+        }
         match (forward, backward) {
-            (Poll::Ready(source), Poll::Ready(destination)) => Poll::Ready(Ok(Outcome::Ended { source, destination })),
+            (Poll::Ready(source), Poll::Ready(destination)) => Poll::Ready(Ok(Ends { source, destination })),
             // A side that vanished takes nothing more, so waiting for the other to stop sending serves nobody.
             (Poll::Ready(End::Reset), Poll::Pending) => {
-                Poll::Ready(Ok(Outcome::Ended { source: End::Reset, destination: End::Abandoned }))
+                Poll::Ready(Ok(Ends { source: End::Reset, destination: End::Abandoned }))
             }
             (Poll::Pending, Poll::Ready(End::Reset)) => {
-                Poll::Ready(Ok(Outcome::Ended { source: End::Abandoned, destination: End::Reset }))
+                Poll::Ready(Ok(Ends { source: End::Abandoned, destination: End::Reset }))
             }
             (Poll::Pending, _) | (_, Poll::Pending) => Poll::Pending,
         }
     }
+
+    fn is_whole(&self, ends: Ends) -> bool {
+        let whole = |end, direction: &Direction| match end {
+            End::Closed => true,
+            End::Unwanted => !direction.has_lost(),
+            End::Reset | End::Abandoned => false,
+        };
+        whole(ends.source, &self.forward) && whole(ends.destination, &self.backward)
+    }
 }
 
+impl Parting {
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        source: &mut impl Duplex,
+        destination: &mut impl Duplex,
+    ) -> Poll<Ends> {
+        let (one, other) = (source.poll_settled(context), destination.poll_settled(context));
+        if one.is_pending() || other.is_pending() {
+            ready!(self.patience.as_mut().poll(context));
+        }
+        Poll::Ready(self.ends)
+    }
+}
+
+impl<A: Duplex, B: Duplex> Drop for Pair<A, B> {
+    fn drop(&mut self) {
+        if !self.whole {
+            self.source.abort();
+            self.destination.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod end_tests;
 #[cfg(test)]
 mod tests;

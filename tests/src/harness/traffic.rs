@@ -27,9 +27,12 @@ pub enum Manner {
     ServerFirst,
     /// Reads all, then answers with the number of bytes, then closes.
     Count,
-    /// Reads some bytes, then resets.
+    /// Reads some bytes, sends [`BEFORE_RESET`], then resets.
     Reset,
 }
+
+/// What a server sends that then resets.
+pub const BEFORE_RESET: &[u8] = b"half of an answ";
 
 /// A server; it ends with its tasks' runtime.
 pub struct Server {
@@ -85,6 +88,7 @@ async fn answer(mut stream: TcpStream, manner: Manner) -> io::Result<()> {
         Manner::Reset => {
             let mut buffer = [0; 16];
             let _read = stream.read(&mut buffer).await?;
+            stream.write_all(BEFORE_RESET).await?;
             nix::sys::socket::setsockopt(
                 &stream,
                 nix::sys::socket::sockopt::Linger,
@@ -127,6 +131,19 @@ pub async fn ping(stream: &mut TcpStream) -> io::Result<()> {
     tokio::time::timeout(Duration::from_secs(10), stream.read_exact(&mut back)).await??;
     assert_eq!(&back, b"ping");
     Ok(())
+}
+
+/// Returns once the connection, on which pings were answered, is cut: by a reset, since a cut one must not look complete.
+pub async fn is_cut(stream: &mut TcpStream) {
+    let cut = async {
+        loop {
+            if let Err(error) = ping(stream).await {
+                return error.kind();
+            }
+        }
+    };
+    let kind = tokio::time::timeout(Duration::from_secs(20), cut).await.expect("the connection is cut");
+    assert_eq!(kind, io::ErrorKind::ConnectionReset);
 }
 
 impl Server {

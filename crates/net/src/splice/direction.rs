@@ -1,6 +1,7 @@
 //! One direction of a splice, as a state machine.
 //!
 //! In: the end read from, the end written to. Out: how the reading end's sending ended, or a failure of either.
+//! Absent on purpose: telling the other side of anything but a clean end (see [`super::Pair`]).
 
 use std::{
     io,
@@ -30,14 +31,18 @@ pub(super) struct Direction {
     moved: u64,
     /// Whether the writing end holds bytes that a flush would push on.
     unflushed: bool,
+    /// Whether something that was read could not be handed over.
+    lost: bool,
+    /// Whether the reading end is known to have vanished: the end of what it had sent is no clean one.
+    vanished: bool,
 }
 
 #[derive(Debug, Default)]
 enum State {
     #[default]
     Copying,
-    /// Sending the half-close; then the direction ends so.
-    Closing(End),
+    /// Sending the half-close.
+    Closing,
     Ended(End),
 }
 
@@ -58,6 +63,17 @@ impl Failed {
 }
 
 impl Direction {
+    /// Whether something that was read could not be handed over.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Says that the reading end has vanished. Where the kernel told the other direction so, on a failed write, it tells this
+    /// one only of an end.
+    pub(super) fn reading_end_vanished(&mut self) {
+        self.vanished = true;
+    }
+
     /// Moves what can be moved. Ready once the direction has ended, and again whenever asked.
     pub(super) fn poll(
         &mut self,
@@ -69,7 +85,7 @@ impl Direction {
         for _ in 0..CHUNKS_PER_POLL {
             self.state = match self.state {
                 State::Copying => ready!(self.poll_chunk(context, from, to, delivered))?,
-                State::Closing(end) => ready!(Self::poll_close(context, to, end))?,
+                State::Closing => ready!(Self::poll_close(context, to))?,
                 State::Ended(end) => return Poll::Ready(Ok(end)),
             };
         }
@@ -96,14 +112,13 @@ impl Direction {
             delivered.fetch_add(taken, Ordering::Relaxed);
         }
         match from.poll_chunk(context, &mut self.scratch, read_size(self.moved)) {
-            Poll::Ready(Ok(chunk)) if chunk.is_empty() => Poll::Ready(Ok(State::Closing(End::Closed))),
+            Poll::Ready(Ok(chunk)) if chunk.is_empty() && self.vanished => Poll::Ready(Ok(State::Ended(End::Reset))),
+            Poll::Ready(Ok(chunk)) if chunk.is_empty() => Poll::Ready(Ok(State::Closing)),
             Poll::Ready(Ok(chunk)) => {
                 self.chunk = chunk;
                 Poll::Ready(Ok(State::Copying))
             }
-            // What was delivered before the end still counts: the other side gets a half-close after it, not a reset
-            // that could overtake it.
-            Poll::Ready(Err(error)) if is_an_end(&error) => Poll::Ready(Ok(State::Closing(End::Reset))),
+            Poll::Ready(Err(error)) if is_an_end(&error) => Poll::Ready(Ok(State::Ended(End::Reset))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(Failed::Reading(error))),
             Poll::Pending => self.poll_silence(context, to),
         }
@@ -118,22 +133,28 @@ impl Direction {
                 Err(error) => return Poll::Ready(self.write_failed(error)),
             }
         }
-        to.poll_unwanted(context).map(|()| Ok(State::Ended(End::Unwanted)))
+        to.poll_unwanted(context).map(|error| Ok(State::Ended(end_of_listening(&error))))
     }
 
     fn write_failed(&mut self, error: io::Error) -> Result<State, Failed> {
         self.chunk = Bytes::new();
         self.scratch = BytesMut::new();
-        if is_an_end(&error) { Ok(State::Ended(End::Unwanted)) } else { Err(Failed::Writing(error)) }
+        self.lost = true;
+        if is_an_end(&error) { Ok(State::Ended(end_of_listening(&error))) } else { Err(Failed::Writing(error)) }
     }
 
-    fn poll_close(context: &mut Context<'_>, to: &mut impl Duplex, end: End) -> Poll<Result<State, Failed>> {
+    fn poll_close(context: &mut Context<'_>, to: &mut impl Duplex) -> Poll<Result<State, Failed>> {
         match ready!(to.poll_half_close(context)) {
             Err(error) if !is_an_end(&error) => Poll::Ready(Err(Failed::Writing(error))),
-            // The writing end is gone already, which is no loss: everything was delivered.
-            Ok(()) | Err(_) => Poll::Ready(Ok(State::Ended(end))),
+            // The writing end is gone already, which the other direction hears too; everything was handed over.
+            Ok(()) | Err(_) => Poll::Ready(Ok(State::Ended(End::Closed))),
         }
     }
+}
+
+/// How the reading end's sending ended when the writing end takes no more, for this reason.
+fn end_of_listening(error: &io::Error) -> End {
+    if error.kind() == io::ErrorKind::ConnectionReset { End::Abandoned } else { End::Unwanted }
 }
 
 fn read_size(moved: u64) -> usize {

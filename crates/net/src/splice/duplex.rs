@@ -32,10 +32,20 @@ pub trait Duplex: Unpin {
     /// Tells the peer that no more will come; receiving goes on.
     fn poll_half_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Ready once the peer has said that it wants nothing more, for ends that can tell before the next write.
-    fn poll_unwanted(&mut self, _: &mut Context<'_>) -> Poll<()> {
+    /// Ready once the peer wants nothing more, for ends that can tell before the next write, with the error a write would
+    /// meet: [`io::ErrorKind::ConnectionReset`] if the peer has vanished.
+    fn poll_unwanted(&mut self, _: &mut Context<'_>) -> Poll<io::Error> {
         Poll::Pending
     }
+
+    /// Ready once [`Duplex::abort`] would take back nothing that was taken from us and could still be delivered, and
+    /// again whenever asked.
+    fn poll_settled(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    /// Makes the connection end, when dropped, so that its peer cannot take it for a complete one.
+    fn abort(&mut self);
 }
 
 impl Duplex for TcpStream {
@@ -61,9 +71,17 @@ impl Duplex for TcpStream {
     fn poll_half_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_shutdown(context)
     }
+
+    /// Closing sends RST then, and the kernel's send buffer is forgotten: what the peer's window had room for has left.
+    fn abort(&mut self) {
+        if let Err(error) = self.set_zero_linger() {
+            tracing::debug!(%error, "a connection cannot be reset");
+        }
+    }
 }
 
-/// Makes a [`Duplex`] of anything that reads and writes, for example a TLS stream.
+/// Makes a [`Duplex`] of anything that reads and writes, and that its peer knows to be incomplete if it is dropped without a
+/// half-close, for example a TLS stream.
 #[derive(Debug)]
 pub struct Io<T>(pub T);
 
@@ -88,6 +106,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for Io<T> {
     fn poll_half_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(context)
     }
+
+    fn abort(&mut self) {}
 }
 
 fn read<T: AsyncRead + Unpin>(

@@ -63,6 +63,12 @@ async fn ended(outcome: oneshot::Receiver<Spliced>) -> Outcome<&'static str> {
     soon(outcome).await.expect("the splice ends").expect("without failure")
 }
 
+/// What is heard next is a reset, not an end.
+async fn is_reset(stream: &mut TcpStream) {
+    let error = soon(stream.read(&mut [0])).await.expect_err("no clean end");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
 const CLOSED: Outcome<&str> = Outcome::Ended { source: End::Closed, destination: End::Closed };
 
 #[tokio::test]
@@ -107,16 +113,52 @@ async fn a_reset_ends_both_directions_after_what_was_sent() {
     rig.client.set_zero_linger().expect("linger");
     drop(rig.client);
     assert_eq!(ended(rig.outcome).await, Outcome::Ended { source: End::Reset, destination: End::Abandoned });
-    assert_eq!(soon(rig.server.read(&mut heard)).await.expect("the server sees the end"), 0);
+    is_reset(&mut rig.server).await;
 }
 
 #[tokio::test]
-async fn a_server_that_vanishes_ends_it() {
-    let rig = Rig::new().await;
+async fn a_server_that_vanishes_is_no_clean_end_for_the_client() {
+    let mut rig = Rig::new().await;
+    rig.server.write_all(b"half an ans").await.expect("write");
     rig.server.set_zero_linger().expect("linger");
     drop(rig.server);
     let Outcome::Ended { destination, .. } = ended(rig.outcome).await else { panic!("interrupted") };
     assert_eq!(destination, End::Reset);
+    let mut heard = [0; 11];
+    soon(rig.client.read_exact(&mut heard)).await.expect("what was sent before the reset");
+    is_reset(&mut rig.client).await;
+}
+
+/// The server has answered and closed; what the client goes on sending reaches nobody, and it must hear of that.
+#[tokio::test]
+async fn what_a_closed_server_does_not_take_is_told_to_its_client() {
+    let mut rig = Rig::new().await;
+    rig.server.write_all(b"answer").await.expect("write");
+    drop(rig.server);
+    let mut answer = Vec::new();
+    soon(rig.client.read_to_end(&mut answer)).await.expect("the answer is whole");
+    assert_eq!(answer, b"answer");
+    let sending = async { while rig.client.write_all(&[1; 1024]).await.is_ok() {} };
+    soon(sending).await;
+    let Outcome::Ended { source, destination } = ended(rig.outcome).await else { panic!("interrupted") };
+    assert_eq!((source, destination), (End::Unwanted, End::Closed));
+}
+
+#[tokio::test]
+async fn a_splice_that_is_dropped_resets_both_sides() {
+    let (mut client, source) = connected().await;
+    let (destination, mut server) = connected().await;
+    let meter = Meter::default();
+    let mut splicing = Box::pin(splice(source, destination, &meter, std::future::pending::<()>()));
+    client.write_all(b"x").await.expect("write");
+    let mut heard = [0];
+    tokio::select! {
+        _ = &mut splicing => panic!("nothing ends it"),
+        read = soon(server.read_exact(&mut heard)) => assert_eq!(read.expect("read"), 1),
+    }
+    drop(splicing);
+    is_reset(&mut client).await;
+    is_reset(&mut server).await;
 }
 
 #[tokio::test]
@@ -126,8 +168,8 @@ async fn an_interruption_cuts_both_sides() {
     soon(rig.server.read_exact(&mut [0])).await.expect("read");
     rig.interrupt.send(()).expect("the splice runs");
     assert_eq!(soon(rig.outcome).await.expect("ends").expect("no failure"), Outcome::Interrupted("cut"));
-    assert_eq!(soon(rig.client.read(&mut [0])).await.expect("closed"), 0);
-    assert_eq!(soon(rig.server.read(&mut [0])).await.expect("closed"), 0);
+    is_reset(&mut rig.client).await;
+    is_reset(&mut rig.server).await;
 }
 
 #[tokio::test]
