@@ -117,8 +117,8 @@ fn read_error(error: h2::Error) -> Option<io::Error> {
 
 fn write_error(error: h2::Error) -> io::Error {
     match error.reason() {
-        Some(reason) => io::Error::new(unwanted(reason), error),
-        None => connection_error(error),
+        Some(reason) if error.is_reset() => io::Error::new(unwanted(reason), error),
+        Some(_) | None => connection_error(error),
     }
 }
 
