@@ -9,6 +9,7 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use lateen_rt::{backoff::Backoff, drain::Drain, tasks::Tasks};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -35,11 +36,10 @@ pub async fn run<F>(
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut pace = Backoff::new(RETRY_START, RETRY_MAX);
     let start = |permit, (stream, peer)| {
-        let work = handle(stream, peer);
-        tasks.spawn(name, async move {
-            let _held: Option<OwnedSemaphorePermit> = permit;
-            work.await;
-        });
+        // Dropped when the connection ends, and with the future wherever that is dropped. An async block would hold the
+        // future twice.
+        let held: Option<OwnedSemaphorePermit> = permit;
+        tasks.spawn(name, handle(stream, peer).map(move |()| drop(held)));
     };
     loop {
         let next = async {

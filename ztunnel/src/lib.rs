@@ -23,3 +23,5 @@ pub mod pod;
 pub mod prefetch;
 pub mod report;
 pub mod settings;
+#[cfg(test)]
+mod sizes;

@@ -93,7 +93,8 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     drain: &Drain,
     mut take: impl FnMut(Arrival),
 ) -> Result<(), ServeError> {
-    let opening = builder(settings).handshake(stream);
+    // Boxed: once it is over, its room is worth more than one allocation.
+    let opening = Box::pin(builder(settings).handshake(stream));
     let mut connection = within("the client's HTTP/2 preface", settings.open_timeout, opening).await??;
     let mut dead = pin!(watch(&mut connection, settings));
     let mut first_request = pin!(tokio::time::sleep(settings.open_timeout));

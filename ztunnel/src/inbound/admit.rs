@@ -62,15 +62,14 @@ async fn serve(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, keep: Keep
         Ok(dialled) => canonical(dialled),
         Err(error) => return denied(client, client, &error),
     };
-    let secured = match admit(pod, stream).await {
+    // Boxed, as it is many times larger than what follows, which lasts.
+    let secured = match Box::pin(admit(pod, stream)).await {
         Ok(secured) => secured,
         Err(error) => return denied(client, dialled, &error),
     };
     let carrier = Arc::new(Carrier { client, dialled, peer: secured.peer, keep });
     let take = |arrival: Arrival| {
-        let (pod, carrier) = (pod.clone(), carrier.clone());
-        let of = pod.clone();
-        of.tasks.spawn("tunnel-stream", async move { handle::handle(&pod, &carrier, arrival).await });
+        pod.tasks.spawn("tunnel-stream", handle::handle(pod.clone(), carrier.clone(), arrival));
     };
     if let Err(error) = server::serve(secured.stream, &pod.shared.settings.hbone, &pod.drain, take).await {
         tracing::debug!(%client, %error, "a tunnel connection ended");

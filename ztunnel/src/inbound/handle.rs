@@ -9,8 +9,8 @@ use http::StatusCode;
 use lateen_hbone::{
     request::{Authority, Received},
     server::Arrival,
+    stream::Tunnel,
 };
-use lateen_net::splice::Duplex;
 use lateen_state::{workload::Workload, world::World};
 use lateen_telemetry::access::{self, Direction};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::Instant};
@@ -47,26 +47,43 @@ impl EarlyError {
 }
 
 /// Carries one CONNECT until it ends, or the pod's drain is forced.
-pub async fn handle(pod: &Arc<Pod>, carrier: &Carrier, arrival: Arrival) {
+pub async fn handle(pod: Arc<Pod>, carrier: Arc<Carrier>, arrival: Arrival) {
+    // What beginning needs is in a box of its own, given back once the copying begins (see `outbound::handle`).
+    let begun = Box::pin(begin(&pod, carrier, arrival));
+    let carrying = async {
+        let Some(Begun { mut guard, report, tunnel, application }) = begun.await else { return };
+        let ended = copy((tunnel, application), &report, &mut guard).await;
+        finish(report, ended);
+    };
     tokio::select! {
         // First, so that what was cut takes no further step.
         biased;
         () = pod.drain.forced() => {}
-        () = carry(pod, carrier, arrival) => {}
+        () = carrying => {}
     }
 }
 
-async fn carry(pod: &Arc<Pod>, carrier: &Carrier, arrival: Arrival) {
+/// A CONNECT that was answered with 200, and its application.
+struct Begun<'p> {
+    guard: InboundGuard,
+    report: Report<'p>,
+    tunnel: Tunnel,
+    application: TcpStream,
+}
+
+/// Does everything up to the first byte; `None` if the CONNECT was refused or left.
+async fn begin(pod: &Arc<Pod>, carrier: Arc<Carrier>, arrival: Arrival) -> Option<Begun<'_>> {
     let began = Instant::now();
     let world = pod.shared.world.load();
-    let (local, target) = match accepted_target(pod, &world, carrier, &arrival.request) {
+    let (local, target) = match accepted_target(pod, &world, &carrier, &arrival.request) {
         Ok(accepted) => accepted,
         Err(error) => {
             refuse(arrival, error.status());
-            return access::denied(carrier.client, carrier.dialled, Direction::Inbound, &error);
+            access::denied(carrier.client, carrier.dialled, Direction::Inbound, &error);
+            return None;
         }
     };
-    let opening = opening(pod, (&world, &local), carrier, (&arrival.request, &target), began);
+    let opening = opening(pod, (&world, &local), &carrier, (&arrival.request, &target), began);
     drop(world);
     let passage = Passage { source: carrier.client, destination: target.to, identity: Some(carrier.peer.clone()) };
     let seen =
@@ -74,14 +91,14 @@ async fn carry(pod: &Arc<Pod>, carrier: &Carrier, arrival: Arrival) {
     // Registered before the verdict: a change from here on either is in the world the verdict is asked of, or cuts.
     let mut guard = pod.conns.enter(passage.clone(), seen);
     let report = Report::open(opening, &pod.drain);
-    let ended = deliver(
-        Delivery { pod, carrier, local: &local, target: &target, passage: &passage },
-        arrival,
-        &report,
-        &mut guard,
-    );
-    let ended = ended.await;
-    finish(report, ended);
+    let by = Delivery { pod, carrier: &carrier, local: &local, target: &target, passage: &passage };
+    match deliver(by, arrival, &mut guard).await {
+        Ok((tunnel, application)) => Some(Begun { guard, report, tunnel, application }),
+        Err(error) => {
+            finish(report, Err(error));
+            None
+        }
+    }
 }
 
 /// What [`deliver`] needs to know.
@@ -94,12 +111,12 @@ struct Delivery<'a> {
     passage: &'a Passage,
 }
 
+/// Judges, connects to the application, and answers.
 async fn deliver(
     by: Delivery<'_>,
     mut arrival: Arrival,
-    report: &Report<'_>,
     guard: &mut InboundGuard,
-) -> Result<(), ArrivalError> {
+) -> Result<(Tunnel, TcpStream), ArrivalError> {
     if let Err(error) = judge(by.pod, by.passage) {
         refuse(arrival, StatusCode::UNAUTHORIZED);
         return Err(error);
@@ -130,16 +147,7 @@ async fn deliver(
         // A fresh socket takes this little without waiting.
         application.write_all(&bytes).await.map_err(ArrivalError::Header)?;
     }
-    through(tunnel, application, report, guard).await
-}
-
-async fn through<C: Duplex>(
-    tunnel: C,
-    application: TcpStream,
-    report: &Report<'_>,
-    guard: &mut InboundGuard,
-) -> Result<(), ArrivalError> {
-    copy((tunnel, application), report, guard).await
+    Ok((tunnel, application))
 }
 
 /// Applications that want a PROXY header usually listen on loopback only.

@@ -42,7 +42,8 @@ async fn carry(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, keep: Keep
     if ILLEGAL_PORTS.contains(&to.port()) {
         return access::denied(client, to, Direction::Inbound, &PlanError::Recursive);
     }
-    let (world, local) = match wait::local_workload(&pod.shared.world, &pod.key, LOCAL_WORKLOAD_TIMEOUT).await {
+    let waiting = Box::pin(wait::local_workload(&pod.shared.world, &pod.key, LOCAL_WORKLOAD_TIMEOUT));
+    let (world, local) = match waiting.await {
         Ok(found) => found,
         Err(error) => return access::denied(client, to, Direction::Inbound, &error),
     };
@@ -66,7 +67,8 @@ async fn carry(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, keep: Keep
     let report = Report::open(opening, &pod.drain);
     let ended: Result<(), ArrivalError> = async {
         judge(pod, &passage)?;
-        let application = reach(pod, to, (client, keep), &mut guard).await?;
+        // Boxed: it is needed for a moment only, the copying lasts.
+        let application = Box::pin(reach(pod, to, (client, keep), &mut guard)).await?;
         copy((stream, application), &report, &mut guard).await
     }
     .await;

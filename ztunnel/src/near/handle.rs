@@ -79,7 +79,8 @@ async fn visit(
     there: &Entered,
     (stream, report): (TcpStream, &Report<'_>),
 ) -> Result<(), NearError> {
-    let proven = match prove(call, (plan, to), &there.pod).await {
+    // What beginning needs is boxed, so that it is given back when the copying begins.
+    let proven = match Box::pin(prove(call, (plan, to), &there.pod)).await {
         Ok(proven) => proven,
         Err(error) => {
             if !matches!(error, NearError::Caller(_)) {
@@ -160,7 +161,7 @@ impl Arrival<'_> {
     ) -> Ended {
         let connected = async {
             judge(&self.there.pod, self.passage)?;
-            reach(&self.there.pod, self.to, (self.call.client, self.there.keep), &mut guard).await
+            Box::pin(reach(&self.there.pod, self.to, (self.call.client, self.there.keep), &mut guard)).await
         };
         let connected = tokio::select! {
             biased;
@@ -228,7 +229,7 @@ fn opening(call: &Call<'_>, Proven { local, target, service }: Proven) -> Openin
         client: call.client,
         hop: Some(target.to),
         authority: None,
-        source: Party::workload(call.source).proven(Some(call.source.identity.clone())),
+        source: Party::workload(&call.source).proven(Some(call.source.identity.clone())),
         destination: Party::workload(&local).proven(Some(local.identity.clone())),
         service,
         security: Security::SameNode,

@@ -2,9 +2,9 @@
 //!
 //! In: an accepted stream. Out: nothing but its effects. The only place that sees the whole.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{fmt::Display, net::SocketAddr, sync::Arc};
 
-use lateen_hbone::request::TraceParent;
+use lateen_hbone::{request::TraceParent, stream::Tunnel};
 use lateen_net::{
     options::tune,
     origdst::original_dst,
@@ -22,7 +22,7 @@ use super::{
     resolve::resolve,
 };
 use crate::{
-    conns::{Protocol, Seen},
+    conns::{OutboundGuard, Protocol, Seen},
     near::{
         self,
         neighbours::{Entered, Nobody},
@@ -34,54 +34,107 @@ use crate::{
 /// Carries one connection of the pod until it ends, or the pod's drain is forced.
 pub async fn handle(pod: Arc<Pod>, stream: TcpStream, peer: SocketAddr) {
     let _open = OpenSocket::new(Direction::Outbound);
-    let client = canonical(peer);
     let trace = TraceParent::random();
     let span = tracing::debug_span!("outbound", id = %trace);
-    let carrying = carry(&pod, stream, client, trace).instrument(span);
+    // Most connections are silent most of the time. What beginning one needs is many times what copying needs, and is
+    // in a box of its own that is given back once the copying begins.
+    let carrying = async {
+        match Box::pin(begin(&pod, stream, canonical(peer), trace)).await {
+            Some(Begun::Plain(carried)) => carried.run().await,
+            Some(Begun::Tunnelled(carried)) => carried.run().await,
+            Some(Begun::Near(visit)) => {
+                let Visit { call, plan, to, there, stream } = *visit;
+                Box::pin(near::handle::carry(&call, (&plan, to), there, stream)).await;
+            }
+            None => {}
+        }
+    };
     // Dropping it closes both ends; the report's guard then says why.
     tokio::select! {
         // First, so that what was cut takes no further step.
         biased;
         () = pod.drain.forced() => {}
-        () = carrying => {}
+        () = carrying.instrument(span) => {}
     }
 }
 
-async fn carry(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, trace: TraceParent) {
+/// A connection whose bytes can flow.
+enum Begun<'p> {
+    Plain(Carried<'p, TcpStream>),
+    Tunnelled(Carried<'p, Tunnel>),
+    /// It only begins: `near` does the rest.
+    Near(Box<Visit<'p>>),
+}
+
+/// A call to a pod of this process.
+struct Visit<'p> {
+    call: Call<'p>,
+    plan: Plan,
+    to: SocketAddr,
+    there: Entered,
+    stream: TcpStream,
+}
+
+/// Both ends of a connection, and what is told of it.
+struct Carried<'p, U> {
+    live: OutboundGuard,
+    report: Report<'p>,
+    client: TcpStream,
+    upstream: U,
+}
+
+impl<U: Duplex> Carried<'_, U> {
+    /// Copies until both sides have ended.
+    async fn run(self) {
+        let Self { live: _live, report, client, upstream } = self;
+        let flow = report.flow().clone();
+        match splice(client, upstream, &flow.meter, std::future::pending::<()>()).await {
+            Ok(_) => report.complete(),
+            Err(error) => report.failed(Flag::Connect, &error),
+        }
+    }
+}
+
+/// Does everything up to the first byte; `None` if there is nothing to copy, or if that was done elsewhere.
+async fn begin<'p>(pod: &'p Arc<Pod>, stream: TcpStream, client: SocketAddr, trace: TraceParent) -> Option<Begun<'p>> {
     let began = Instant::now();
     if let Err(error) = tune(&stream, pod.shared.settings.keepalive.as_ref()) {
         tracing::debug!(%error, "the client left before its socket was tuned");
     }
+    let denied = |dialled, error: &dyn Display| {
+        access::denied(client, dialled, Direction::Outbound, error);
+        None
+    };
     let dialled = match original_dst(&stream) {
         Ok(dialled) => dialled.get(),
-        Err(error) => return access::denied(client, client, Direction::Outbound, &error),
+        Err(error) => return denied(client, &error),
     };
     let (world, source) = match resolve(pod, dialled).await {
         Ok(found) => found,
-        Err(error) => return access::denied(client, dialled, Direction::Outbound, &error),
+        Err(error) => return denied(dialled, &error),
     };
     let (plan, neighbour) = match decide(pod, &world, (&source, client), dialled) {
         Ok(decided) => decided,
         Err(error) => {
             metrics::counter!("istio_outbound_refused", "reason" => error.reason()).increment(1);
-            return access::denied(client, dialled, Direction::Outbound, &error);
+            return denied(dialled, &error);
         }
     };
     // A long connection must not hold a whole picture of the mesh in memory.
     drop(world);
-    let call = Call { pod, client, dialled, source: &source, trace, began };
+    let call = Call { pod, client, dialled, source, trace, began };
     if let Some((to, there)) = neighbour {
-        return near::handle::carry(&call, (&plan, to), there, stream).await;
+        return Some(Begun::Near(Box::new(Visit { call, plan, to, there, stream })));
     }
     match &plan.route {
         Route::Plain(to) => match dial::place(to).await {
             Ok(to) => call.plain(&plan, to, stream).await,
-            Err(error) => access::denied(client, dialled, Direction::Outbound, &error),
+            Err(error) => denied(dialled, &error),
         },
         Route::Tunnel(hop) | Route::Near(Near { hop, .. }) | Route::Double { outer: hop, .. } => {
             match dial::place(&hop.to).await {
                 Ok(to) => call.tunnelled(&plan, to, stream).await,
-                Err(error) => access::denied(client, dialled, Direction::Outbound, &error),
+                Err(error) => denied(dialled, &error),
             }
         }
     }
@@ -126,25 +179,28 @@ pub struct Call<'a> {
     /// What it dialled.
     pub dialled: SocketAddr,
     /// The caller.
-    pub source: &'a Arc<Workload>,
+    pub source: Arc<Workload>,
     /// When it was accepted.
     pub began: Instant,
     trace: TraceParent,
 }
 
-impl Call<'_> {
-    async fn plain(&self, plan: &Plan, to: SocketAddr, stream: TcpStream) {
+impl<'p> Call<'p> {
+    async fn plain(&self, plan: &Plan, to: SocketAddr, client: TcpStream) -> Option<Begun<'p>> {
         let report = Report::open(self.opening(plan, to), &self.pod.drain);
         match dial::plain(self.pod, to).await {
-            Ok(upstream) => self.copy((stream, upstream), (to, Protocol::Tcp), report).await,
-            Err(error) => report.failed(error.flag(), &error),
+            Ok(upstream) => Some(Begun::Plain(self.carried((client, upstream), (to, Protocol::Tcp), report))),
+            Err(error) => {
+                report.failed(error.flag(), &error);
+                None
+            }
         }
     }
 
-    async fn tunnelled(&self, plan: &Plan, to: SocketAddr, stream: TcpStream) {
+    async fn tunnelled(&self, plan: &Plan, to: SocketAddr, client: TcpStream) -> Option<Begun<'p>> {
         let report = Report::open(self.opening(plan, to), &self.pod.drain);
         let by = For {
-            source: self.source,
+            source: &self.source,
             client: self.client,
             service: plan.service.as_ref().map(|service| &service.key.hostname),
             trace: self.trace,
@@ -154,30 +210,34 @@ impl Call<'_> {
         let (opened, protocol) = match &plan.route {
             Route::Tunnel(hop) => (dial::tunnel(self.pod, hop, (to, uid), &by).await, Protocol::Hbone),
             Route::Double { outer, inner_accepted } => {
-                (dial::double(self.pod, (outer, to, uid), inner_accepted, &by).await, Protocol::DoubleHbone)
+                // In a box of its own: few connections take this way, and all would keep room for it.
+                let opening = Box::pin(dial::double(self.pod, (outer, to, uid), inner_accepted, &by));
+                (opening.await, Protocol::DoubleHbone)
             }
             // The caller sends other routes elsewhere; a refusal is the safe answer to a mistake there.
-            Route::Plain(_) | Route::Near(_) => return report.failed(Flag::Connect, &"no tunnel was planned"),
+            Route::Plain(_) | Route::Near(_) => {
+                report.failed(Flag::Connect, &"no tunnel was planned");
+                return None;
+            }
         };
         match opened {
-            Ok(opened) => self.copy((stream, opened.tunnel), (to, protocol), report).await,
-            Err(error) => report.failed(error.flag(), &error),
+            Ok(opened) => Some(Begun::Tunnelled(self.carried((client, opened.tunnel), (to, protocol), report))),
+            Err(error) => {
+                report.failed(error.flag(), &error);
+                None
+            }
         }
     }
 
-    async fn copy<U: Duplex>(
+    fn carried<U>(
         &self,
         (client, upstream): (TcpStream, U),
         (hop, protocol): (SocketAddr, Protocol),
-        report: Report<'_>,
-    ) {
+        report: Report<'p>,
+    ) -> Carried<'p, U> {
         let seen = Seen { source: self.client, dialled: Some(self.dialled), hop, protocol };
-        let _live = self.pod.conns.leave(seen, report.flow().clone());
-        let flow = report.flow().clone();
-        match splice(client, upstream, &flow.meter, std::future::pending::<()>()).await {
-            Ok(_) => report.complete(),
-            Err(error) => report.failed(Flag::Connect, &error),
-        }
+        let live = self.pod.conns.leave(seen, report.flow().clone());
+        Carried { live, report, client, upstream }
     }
 
     /// What the caller's report is opened with, its next hop being `hop`.
@@ -189,7 +249,7 @@ impl Call<'_> {
         };
         let known = security != Security::Unknown;
         let proven = |identity: &lateen_types::id::SpiffeId| known.then(|| identity.clone());
-        let source = Party::workload(self.source).proven(proven(&self.source.identity));
+        let source = Party::workload(&self.source).proven(proven(&self.source.identity));
         let destination = match &plan.destination {
             Some(workload) if known => Party::workload(workload).proven(proven(&workload.identity)),
             Some(workload) => Party::workload(workload).expected(Some(workload.identity.clone())),

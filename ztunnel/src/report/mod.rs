@@ -144,7 +144,8 @@ impl Flow {
 /// The guard of one connection: counted as opened when made, as closed exactly once.
 #[derive(Debug)]
 pub struct Report<'p> {
-    opening: Opening,
+    // Boxed: a report is passed on by value while the connection begins, and each of those places keeps its room.
+    opening: Box<Opening>,
     flow: Arc<Flow>,
     drain: &'p Drain,
     finished: bool,
@@ -169,7 +170,7 @@ impl<'p> Report<'p> {
             opening.record(opening.authority.clone()).opened();
         }
         let flow = Arc::new(Flow { meter, handles, received: Flushed::default(), sent: Flushed::default() });
-        Self { opening, flow, drain, finished: false }
+        Self { opening: Box::new(opening), flow, drain, finished: false }
     }
 
     /// The bytes of this connection.

@@ -13,12 +13,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Duplex, End};
 
-/// How much to read at once: small until the connection has shown that it moves much.
-const FIRST_READ: usize = 1024;
-const SECOND_READ: usize = 16_320;
-const SECOND_READ_AFTER: u64 = 128 * 1024;
-const THIRD_READ: usize = 262_080;
-const THIRD_READ_AFTER: u64 = 10 * 1024 * 1024;
+/// How much to read at once: what costs no memory of its own until the connection has shown that it moves much. As a DATA
+/// frame it fills one TLS record.
+const FIRST_READ: usize = 16_320;
+const SECOND_READ: usize = 262_080;
+const SECOND_READ_AFTER: u64 = 10 * 1024 * 1024;
 /// After this many chunks in one poll the task yields, so that one busy connection cannot hold a worker.
 const CHUNKS_PER_POLL: usize = 32;
 
@@ -159,7 +158,6 @@ fn end_of_listening(error: &io::Error) -> End {
 
 fn read_size(moved: u64) -> usize {
     match moved {
-        THIRD_READ_AFTER.. => THIRD_READ,
         SECOND_READ_AFTER.. => SECOND_READ,
         _ => FIRST_READ,
     }

@@ -4,6 +4,7 @@
 //! implement it themselves, so that no byte is copied on the way.
 
 use std::{
+    cell::Cell,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -11,7 +12,7 @@ use std::{
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_util::io::poll_read_buf;
@@ -55,8 +56,15 @@ impl Duplex for TcpStream {
         scratch: &mut BytesMut,
         want: usize,
     ) -> Poll<io::Result<Bytes>> {
-        // Memory is taken only when there is something to read: most connections are silent most of the time.
-        ready!(self.poll_read_ready(context))?;
+        // Memory is taken only when there is something to read, and given back after: most connections are silent most of
+        // the time.
+        match self.poll_read_ready(context) {
+            Poll::Ready(ready) => ready?,
+            Poll::Pending => {
+                *scratch = BytesMut::new();
+                return Poll::Pending;
+            }
+        }
         read(self, context, scratch, want)
     }
 
@@ -116,20 +124,38 @@ fn read<T: AsyncRead + Unpin>(
     scratch: &mut BytesMut,
     want: usize,
 ) -> Poll<io::Result<Bytes>> {
+    if want <= SHARED_READ {
+        return read_shared(from, context, want);
+    }
     scratch.reserve(want);
     match poll_read_buf(Pin::new(from), context, scratch) {
         Poll::Ready(read) => Poll::Ready(read.map(|_| scratch.split().freeze())),
         Poll::Pending => {
-            if want > KEPT_WHILE_SILENT {
-                *scratch = BytesMut::new();
-            }
+            *scratch = BytesMut::new();
             Poll::Pending
         }
     }
 }
 
-/// A silent connection keeps a buffer of at most this many bytes.
-const KEPT_WHILE_SILENT: usize = 1024;
+/// Reads of at most this many bytes go through a buffer of the thread.
+const SHARED_READ: usize = 16 * 1024;
+
+thread_local! {
+    static SHARED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Reads into the thread's buffer and takes as much memory as there was to read. The copy costs far less than the system
+/// call, and what waits for a slow reader holds no byte more than it has: a stream of single bytes would otherwise hold a
+/// whole buffer for each.
+fn read_shared<T: AsyncRead + Unpin>(from: &mut T, context: &mut Context<'_>, want: usize) -> Poll<io::Result<Bytes>> {
+    // Taken out of its cell, so that whatever reads within this read finds none and makes its own.
+    let mut shared = SHARED.take();
+    shared.resize(SHARED_READ, 0);
+    let mut buffer = ReadBuf::new(&mut shared[..want]);
+    let read = Pin::new(from).poll_read(context, &mut buffer).map_ok(|()| Bytes::copy_from_slice(buffer.filled()));
+    SHARED.set(shared);
+    read
+}
 
 fn take<T: AsyncWrite + Unpin>(to: &mut T, context: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<()>> {
     let taken = ready!(Pin::new(to).poll_write(context, chunk))?;
