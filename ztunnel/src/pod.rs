@@ -187,7 +187,12 @@ impl Pod {
     fn listen(&self, port: u16, transparent: Transparent) -> Result<listen::Listening<TcpListener>, ListenError> {
         let v6 = self.shared.settings.ipv6.then_some(IpAddr::from(Ipv6Addr::UNSPECIFIED));
         let any = v6.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-        listen::tcp(SocketAddr::new(any, port), &self.listen_options(transparent))
+        let mut options = self.listen_options(transparent);
+        if port == TUNNEL_PORT {
+            // HTTP/2 pings do that work.
+            options.keepalive = None;
+        }
+        listen::tcp(SocketAddr::new(any, port), &options)
     }
 
     fn listen_options(&self, transparent: Transparent) -> ListenOptions {
@@ -196,8 +201,9 @@ impl Pod {
             mark: settings.mark,
             reuse_port: settings.reuse_port,
             transparent,
-            backlog: None,
+            keepalive: settings.keepalive,
             netns: self.netns.clone(),
+            ..ListenOptions::default()
         }
     }
 

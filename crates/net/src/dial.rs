@@ -156,11 +156,8 @@ fn prepare(to: SocketAddr, options: &DialOptions) -> Result<Socket, DialError> {
 /// all the CPU there is.
 fn take_source(socket: &Socket, from: IpAddr) -> io::Result<()> {
     let from = SocketAddr::new(from, 0);
+    // It also lets the socket be bound to an address that is not ours; IP_FREEBIND would say that a second time.
     set_transparent(socket, from)?;
-    match from {
-        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
-        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
-    }
     setsockopt(socket, sockopt::IpBindAddressNoPort, &true)?;
     socket.bind(&from.into())
 }

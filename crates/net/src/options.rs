@@ -1,12 +1,11 @@
-//! What our TCP sockets have in common: keepalive and no delay.
+//! What our TCP sockets have in common: when a silent peer is given up.
 //!
-//! In: a connected socket. Out: the same, tuned. Absent on purpose: options that only make sense while listening or
-//! dialling; those are with [`crate::listen`] and [`crate::dial`].
+//! In: a socket. Out: the same, tuned. Absent on purpose: options that only make sense while listening or dialling; those
+//! are with [`crate::listen`] and [`crate::dial`].
 
 use std::{io, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
 
 /// When to probe a silent peer, and when to give it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +25,6 @@ impl Default for Keepalive {
     fn default() -> Self {
         Self { idle: Duration::from_secs(180), interval: Duration::from_secs(180), probes: 9, user_timeout: None }
     }
-}
-
-/// Sets TCP_NODELAY and, where given, keepalive on an accepted socket.
-pub fn tune(stream: &TcpStream, keepalive: Option<&Keepalive>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    keepalive.map_or(Ok(()), |keepalive| set_keepalive(SockRef::from(stream), keepalive))
 }
 
 pub(crate) fn set_keepalive(socket: SockRef<'_>, keepalive: &Keepalive) -> io::Result<()> {

@@ -10,7 +10,6 @@ use lateen_identity::{
     handshake::{self, HANDSHAKE_TIMEOUT, HandshakeError},
     keeper::KeeperError,
 };
-use lateen_net::options::tune;
 use lateen_state::wait::{self, LOCAL_WORKLOAD_TIMEOUT, UnknownLocal};
 use lateen_telemetry::access::{self, Direction};
 use lateen_types::{addr::canonical, id::SpiffeId};
@@ -31,8 +30,6 @@ enum AdmitError {
     Certificate(#[from] KeeperError),
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    #[error("the socket failed: {0}")]
-    Socket(#[from] std::io::Error),
 }
 
 /// A proven connection that CONNECTs come on.
@@ -77,8 +74,6 @@ async fn serve(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, keep: Keep
 }
 
 async fn admit(pod: &Pod, stream: TcpStream) -> Result<handshake::Secured<TcpStream>, AdmitError> {
-    // No keepalive probes: HTTP/2 pings do that work on this connection.
-    tune(&stream, None)?;
     let (_, local) = wait::local_workload(&pod.shared.world, &pod.key, LOCAL_WORKLOAD_TIMEOUT).await?;
     let ours = pod.shared.keeper.certificate(&local.identity).await?;
     Ok(handshake::accept(stream, &ours, HANDSHAKE_TIMEOUT).await?)

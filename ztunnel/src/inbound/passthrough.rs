@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use lateen_net::{options::tune, origdst::original_dst};
+use lateen_net::origdst::original_dst;
 use lateen_state::wait::{self, LOCAL_WORKLOAD_TIMEOUT};
 use lateen_telemetry::access::{self, Direction};
 use lateen_types::{addr::canonical, name::NetworkId};
@@ -32,9 +32,6 @@ pub async fn handle(pod: Arc<Pod>, stream: TcpStream, peer: SocketAddr, keep: Ke
 
 async fn carry(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, keep: KeepSource) {
     let began = Instant::now();
-    if let Err(error) = tune(&stream, pod.shared.settings.keepalive.as_ref()) {
-        tracing::debug!(%error, "the client left before its socket was tuned");
-    }
     let to = match original_dst(&stream) {
         Ok(dialled) => dialled.get(),
         Err(error) => return access::denied(client, client, Direction::Inbound, &error),

@@ -6,7 +6,6 @@ use std::{fmt::Display, net::SocketAddr, sync::Arc};
 
 use lateen_hbone::{request::TraceParent, stream::Tunnel};
 use lateen_net::{
-    options::tune,
     origdst::original_dst,
     splice::{Duplex, splice},
 };
@@ -98,9 +97,6 @@ impl<U: Duplex> Carried<'_, U> {
 /// Does everything up to the first byte; `None` if there is nothing to copy, or if that was done elsewhere.
 async fn begin<'p>(pod: &'p Arc<Pod>, stream: TcpStream, client: SocketAddr, trace: TraceParent) -> Option<Begun<'p>> {
     let began = Instant::now();
-    if let Err(error) = tune(&stream, pod.shared.settings.keepalive.as_ref()) {
-        tracing::debug!(%error, "the client left before its socket was tuned");
-    }
     let denied = |dialled, error: &dyn Display| {
         access::denied(client, dialled, Direction::Outbound, error);
         None
