@@ -11,7 +11,7 @@ use lateen_net::{
 };
 use parking_lot::Mutex;
 
-use super::{NftError, RouteError, handover, host, plan, plan::PodRules, ports, routes};
+use super::{NftError, RouteError, handover, host, plan, plan::PodRules, ports, reuse, routes};
 
 /// Why a namespace is not as planned.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,9 @@ pub async fn apply(netns: &Netns, rules: &PodRules) -> Result<(), ApplyError> {
     }
     if let Err(error) = handover::allow(netns)? {
         tracing::debug!(%error, netns = %netns.id(), "a new ztunnel's start may cost the pod a connection");
+    }
+    if let Err(error) = reuse::allow(netns)? {
+        tracing::debug!(%error, netns = %netns.id(), "many short calls to the pod may use up ztunnel's source ports");
     }
     match nft::transaction(netns, &rules.fresh).await {
         Err(NftError::Refused(complaint)) if complaint.contains("File exists") => {

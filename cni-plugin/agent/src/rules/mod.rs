@@ -11,6 +11,7 @@ pub mod host;
 pub mod overrides;
 pub mod plan;
 mod ports;
+mod reuse;
 mod routes;
 
 pub use lateen_net::nft::NftError;
