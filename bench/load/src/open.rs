@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::time::Instant;
 
 use crate::{
@@ -31,6 +31,8 @@ const QUEUE_MAX: usize = 100_000;
 /// After this a connection counts as failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(1);
+/// How long it may take until all that are to be held are. Failed ones are tried again, but not for ever.
+const HOLD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many, and how fast.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +109,7 @@ pub(crate) fn run(to: SocketAddr, pace: Pace) -> anyhow::Result<()> {
     if told {
         control.ready()?;
     }
-    let (mut ready, mut sweep) = (Vec::new(), after(SWEEP));
+    let (mut ready, mut sweep, late) = (Vec::new(), after(SWEEP), after(HOLD_TIMEOUT));
     loop {
         opener.begin(schedule.as_mut())?;
         opener.reactor.wait(earlier(schedule.as_ref().map(Schedule::next), Some(sweep)), &mut ready)?;
@@ -123,6 +125,10 @@ pub(crate) fn run(to: SocketAddr, pace: Pace) -> anyhow::Result<()> {
         if Instant::now() >= sweep {
             opener.sweep();
             sweep = after(SWEEP);
+            if !told && Instant::now() >= late {
+                let sum = &opener.counts.sum;
+                bail!("{} connections answered and {} failed in {HOLD_TIMEOUT:?}", sum.replies, sum.failed);
+            }
         }
         if !told && opener.busy == 0 && Some(opener.kept) == pace.held {
             control.ready()?;
