@@ -50,6 +50,9 @@ use crate::{
 /// How long our own tasks may take to notice the end.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How often freed memory is looked for.
+const MEMORY_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Runs until the process is told to end and every connection has ended or was cut.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let log = log::init(&config.log).context("starting the log")?;
@@ -118,6 +121,7 @@ async fn serve(config: &Config, log: &Log, registry: &Registry, data: &Handle) -
     let shown = operators::Shown { log, registry, shared: &shared, pods: &pods, stop: &stop };
     operators::metrics_and_admin(config, &shown, (&owners.control, &owners.process))?;
 
+    owners.control.spawn("memory", give_back_memory(owners.process.clone()));
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let begin = begin(config, &owners, (&shared, &pods), (synced, agent_ready), &mut complete);
@@ -144,6 +148,23 @@ async fn serve(config: &Config, log: &Log, registry: &Registry, data: &Handle) -
     }
     tracing::info!("ended");
     Ok(())
+}
+
+async fn give_back_memory(drain: Drain) {
+    use lateen_net::trim;
+
+    let (mut memory, mut ticks) = (trim::Memory::default(), tokio::time::interval(MEMORY_INTERVAL));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = drain.forced() => return,
+        }
+        match memory.look() {
+            Ok(trim::Looked::Returned(bytes)) => tracing::debug!(bytes, "freed memory went back to the kernel"),
+            Ok(trim::Looked::Fine) => {}
+            Err(error) => return tracing::warn!(%error, "freed memory is kept: its size cannot be read"),
+        }
+    }
 }
 
 /// The world, fed by a file and by the control plane; the receiver turns true once it is complete.

@@ -2,7 +2,7 @@
 //!
 //! In: addresses, options and namespaces. Out: connected and listening sockets, moved bytes, captured frames.
 //! Absent on purpose: protocols above TCP and UDP, and every decision about where to connect.
-//! This is the only crate with `unsafe`; each block is one system call that has no safe wrapper.
+//! This is the only crate with `unsafe`; each block is one system or library call that has no safe wrapper.
 
 pub mod capture;
 pub mod dial;
@@ -14,4 +14,5 @@ pub mod nft;
 pub mod options;
 pub mod origdst;
 pub mod splice;
+pub mod trim;
 mod watched;
