@@ -1,6 +1,7 @@
 //! What a big mesh costs a ztunnel: `worlds PROGRAM [WORKLOADS [RESPONSE]]`, one JSON object on standard output.
 //!
-//! PROGRAM speaks ZDS and xDS; WORKLOADS (100000) are told in responses of RESPONSE resources (5000; 0: all in one).
+//! PROGRAM speaks ZDS and xDS; WORKLOADS (100000; 0: only the start) are told in responses of RESPONSE resources (5000; 0:
+//! all in one).
 //! Needs root for a namespace of its own.
 
 use std::time::Duration;
@@ -17,16 +18,17 @@ async fn main() -> anyhow::Result<()> {
     let mesh = Mesh {
         program: program.into(),
         workloads,
-        services: (workloads / 50).max(1),
-        policies: 200,
-        updates: 1000,
+        services: if workloads == 0 { 0 } else { (workloads / 50).max(1) },
+        policies: if workloads == 0 { 0 } else { 200 },
+        updates: if workloads == 0 { 0 } else { 1000 },
         response: if response == 0 { usize::MAX / 2 } else { response },
-        settle: Duration::from_secs(12),
+        settle: Duration::from_secs(if workloads == 0 { 0 } else { 12 }),
     };
     let cost = measure(&mesh).await;
     let report = serde_json::json!({
         "program": mesh.program,
         "workloads": workloads,
+        "ready_seconds": cost.ready.as_secs_f64(),
         "idle_bytes": cost.idle,
         "settled_bytes": cost.settled,
         "peak_bytes": cost.peak,

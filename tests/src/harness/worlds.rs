@@ -4,6 +4,8 @@
 //! own with no pod; nothing carries traffic. Absent on purpose: comparing programs, writing reports.
 
 use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     pin::Pin,
     process::{Child, Command, Stdio},
@@ -53,6 +55,8 @@ pub struct Mesh {
 /// What it cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured {
+    /// From the program's start until its readiness endpoint says so; the control plane and the agent answer at once.
+    pub ready: Duration,
     /// Resident before anything was told, in bytes.
     pub idle: u64,
     /// Resident when settled.
@@ -70,6 +74,9 @@ pub struct Measured {
 }
 
 const CONTROL_PORT: u16 = 15012;
+const READY_PORT: u16 = 15021;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const ASK_EVERY: Duration = Duration::from_millis(1);
 const NODE: &str = "node-of-the-measured";
 /// For a whole picture to be acknowledged, by a program that was not optimised.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -88,12 +95,15 @@ pub async fn measure(mesh: &Mesh) -> Measured {
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("zds.sock");
     let mut agent = Agent::new(&socket);
+    let started = Instant::now();
     let running = Running::start(&mesh.program, &netns, &socket);
     agent.accept().await;
     // An empty answer to the first subscription: the program is up, and knows nothing.
     next(&mut acknowledged).await;
     let snapshot = agent.snapshot_sent().await;
     assert_eq!(snapshot, "", "the snapshot is taken");
+    ready(&netns).await;
+    let ready = started.elapsed();
     let idle = running.memory("VmRSS");
 
     let picture = picture(mesh);
@@ -115,7 +125,26 @@ pub async fn measure(mesh: &Mesh) -> Measured {
         next(&mut acknowledged).await;
     }
     let update_cpu = running.cpu().saturating_sub(cpu) / u32::try_from(mesh.updates.max(1)).expect("few");
-    Measured { idle, settled, peak, load, load_cpu, update_cpu, after_updates: running.memory("VmRSS") }
+    Measured { ready, idle, settled, peak, load, load_cpu, update_cpu, after_updates: running.memory("VmRSS") }
+}
+
+/// Asks until the answer is yes.
+async fn ready(netns: &Netns) {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, READY_PORT));
+    let asked = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        stream.write_all(b"GET /healthz/ready HTTP/1.1\r\nHost: ztunnel\r\nConnection: close\r\n\r\n")?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer)?;
+        Ok(&answer[..] == b"HTTP/1.1 200")
+    };
+    let until = Instant::now() + LOAD_TIMEOUT;
+    // Not there yet and no are the same.
+    while !netns.run(asked).expect("enter").unwrap_or(false) {
+        assert!(Instant::now() < until, "ready in time");
+        tokio::time::sleep(ASK_EVERY).await;
+    }
 }
 
 async fn next(acknowledged: &mut mpsc::Receiver<()>) {
