@@ -43,14 +43,16 @@ fuzz: ## fuzz every decoder for FUZZ_SECONDS each (needs a nightly toolchain and
 	done
 
 # What is measured, ztunnel and load, is the real release build; the lab around it need not be fast.
-# PEER_ZTUNNEL=/path measures another ztunnel beside ours.
-bench: packages-demo build ## measure everything beside no mesh and PEER_ZTUNNEL (as root); writes bench/results.json
+# PEER_ZTUNNEL=/path measures another ztunnel beside ours. RESUME=1 goes on where an interrupted run ended.
+bench: packages-demo build ## measure everything beside no mesh and PEER_ZTUNNEL, half an hour (as root); writes bench/ and the README's table
 	$(CARGO) build --locked --release -p lateen-ztunnel -p lateen-load
-	$(BIN)/lateen-bench run --ours target/release/ztunnel --load target/release/lateen-load --json bench/results.json
+	$(BIN)/lateen-bench run --ours target/release/ztunnel --load target/release/lateen-load --profile \
+		--out bench $(if $(RESUME),--resume) $(BENCH); code=$$?; $(BIN)/lateen-bench readme && exit $$code
 
-bench-quick: packages-demo build ## two minutes of measuring (as root; optimised without LTO, for speed of build)
+bench-quick: packages-demo build ## two minutes of measuring (as root; optimised without LTO, for speed of build); writes target/bench-quick/
 	$(CARGO) build --locked --profile quick -p lateen-ztunnel -p lateen-load
-	$(BIN)/lateen-bench run --quick --ours target/quick/ztunnel --load target/quick/lateen-load
+	$(BIN)/lateen-bench run --quick --ours target/quick/ztunnel --load target/quick/lateen-load --out target/bench-quick \
+		$(if $(RESUME),--resume) $(BENCH)
 
 release: ## the binaries to ship (LTO; slow to build)
 	$(CARGO) build --locked --workspace --bins --release

@@ -2,7 +2,10 @@
 //!
 //! In: argv and environment. Out: checked values.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -37,9 +40,24 @@ pub(crate) struct Run {
     /// Neither no mesh nor passthrough, as for before and after
     #[arg(long)]
     pub subjects_only: bool,
+    /// Where to write results.json, RESULTS.md and plots/, after every measure
+    #[arg(long, value_name = "DIRECTORY")]
+    pub out: Option<PathBuf>,
+    /// Go on where the run that wrote --out ended: of the same programs and with the same rounds and seconds
+    #[arg(long, requires = "out")]
+    pub resume: bool,
     /// Where to write the results, one JSON object a measure
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// After this time no further measure is begun; what was not measured says so
+    #[arg(long, value_name = "MINUTES")]
+    pub minutes: Option<u32>,
+    /// Record where cycles of ours go for each measure that misses a target (needs perf); flame graphs go to --out
+    #[arg(long)]
+    pub profile: bool,
+    /// The program that tells a ztunnel a big mesh (`worlds`); by default the one beside this program
+    #[arg(long, value_name = "PATH")]
+    worlds: Option<PathBuf>,
 }
 
 /// A ztunnel to measure.
@@ -51,6 +69,10 @@ pub(crate) struct Program {
     pub path: PathBuf,
 }
 
+/// The column without a mesh.
+pub(crate) const NONE: &str = "none";
+/// The column of a meshed client and a server outside the mesh.
+pub(crate) const PASSTHROUGH: &str = "passthrough";
 /// The name of our own ztunnel in tables.
 pub(crate) const OURS: &str = "ours";
 /// The name of the peer in tables.
@@ -64,7 +86,7 @@ impl Run {
             let (name, path) =
                 subject.split_once('=').with_context(|| format!("--subject {subject}: say NAME=PATH"))?;
             let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-            if !plain || ["none", "passthrough", PEER, OURS].contains(&name) {
+            if !plain || [NONE, PASSTHROUGH, PEER, OURS].contains(&name) {
                 bail!("--subject {subject}: a name is a new word of a-z and 0-9");
             }
             all.push(program(name, Path::new(path))?);
@@ -73,6 +95,17 @@ impl Run {
             all.push(program(PEER, &path)?);
         }
         Ok(all)
+    }
+
+    /// The program that makes big meshes.
+    pub fn worlds(&self) -> anyhow::Result<PathBuf> {
+        whole(&beside(self.worlds.as_deref(), "worlds")?)
+    }
+
+    /// How long the run may begin measures.
+    pub fn bound(&self) -> Duration {
+        let minutes = self.minutes.unwrap_or(if self.quick { 5 } else { 28 });
+        Duration::from_secs(60) * minutes.clamp(1, 600)
     }
 
     /// The load program.

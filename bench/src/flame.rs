@@ -7,10 +7,12 @@ use std::{collections::BTreeMap, io::Read as _, path::Path};
 
 use anyhow::{Context as _, bail};
 
+use crate::plot::escaped;
+
 const WIDTH: f64 = 1200.0;
 const ROW: f64 = 17.0;
-/// Narrower boxes are left out.
-const WIDTH_MIN: f64 = 0.4;
+/// Narrower boxes are left out: half a percent.
+const WIDTH_MIN: f64 = WIDTH / 200.0;
 /// Deeper frames are left out: code that recurses for ever has been seen.
 const DEPTH_MAX: usize = 200;
 /// How wide a letter is.
@@ -33,7 +35,8 @@ pub(crate) fn draw_file(file: &Path, title: &str) -> anyhow::Result<String> {
     draw(&text, title)
 }
 
-fn draw(folded: &str, title: &str) -> anyhow::Result<String> {
+/// The drawing of folded stacks.
+pub(crate) fn draw(folded: &str, title: &str) -> anyhow::Result<String> {
     let mut root = Frame::default();
     for line in folded.lines().filter(|line| !line.trim().is_empty()) {
         let (stack, count) = line.rsplit_once(' ').with_context(|| format!("no count in {line:?}"))?;
@@ -113,10 +116,6 @@ fn colour(name: &str) -> &'static str {
     } else {
         "#d9b3a0"
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -13,21 +13,30 @@
 // A measuring program talks on standard output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
+mod apart;
 mod bed;
 mod config;
 mod flame;
+mod header;
+mod item;
 mod load;
+mod markdown;
 mod measure;
 mod memory;
 mod outer;
+mod output;
+mod plot;
 mod pods;
 mod proc;
+mod profile;
+mod results;
 mod run;
 mod table;
+mod target;
 
 #[derive(Debug, Parser)]
 #[command(name = "lateen-bench", version)]
@@ -42,15 +51,33 @@ enum Verb {
     Run(config::Run),
     /// List what can be measured
     List,
+    /// Write RESULTS.md and plots/ again from results.json
+    Report {
+        /// Where they are
+        #[arg(default_value = "bench")]
+        out: PathBuf,
+    },
+    /// Write the README's table of results again
+    Readme {
+        /// The file with the table
+        #[arg(default_value = "README.md")]
+        readme: PathBuf,
+        /// What the table says
+        #[arg(default_value = "bench/results.json")]
+        results: PathBuf,
+    },
     /// Draw folded stacks as a flame graph, an SVG on standard output
     Flame {
         /// The stacks; - reads standard input
-        folded: std::path::PathBuf,
+        folded: PathBuf,
         /// What stands above it
         #[arg(long, default_value = "")]
         title: String,
     },
 }
+
+/// How long a run may take past its bound: labs that end, a measure that hangs.
+const AFTER: Duration = Duration::from_secs(120);
 
 /// Parses argv and does what it says.
 pub fn run() -> ExitCode {
@@ -62,12 +89,13 @@ pub fn run() -> ExitCode {
         }
     };
     let done = match arguments.verb {
-        Verb::Run(asked) => outer::guarded(|| run::run(&asked)),
+        Verb::Run(asked) => outer::guarded(asked.bound() + AFTER, || run::run(&asked)),
         Verb::List => {
-            measure::all().iter().for_each(|measure| println!("{}", measure.name()));
-            println!("{}", memory::HELD);
+            item::all().iter().for_each(|item| println!("{}", item.name()));
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Report { out } => output::again(&out).map(|()| ExitCode::SUCCESS),
+        Verb::Readme { readme, results } => output::readme(&readme, &results).map(|()| ExitCode::SUCCESS),
         Verb::Flame { folded, title } => flame::draw_file(&folded, &title).map(|svg| {
             print!("{svg}");
             ExitCode::SUCCESS

@@ -4,6 +4,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
+    os::fd::AsFd as _,
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
@@ -11,6 +12,10 @@ use std::{
 use anyhow::{Context as _, bail};
 use lateen_load::report::Report;
 use lateen_net::netns::Netns;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// The longest silence of a load process: ten thousand connections that are being made.
+const PATIENCE_SECONDS: u16 = 60;
 
 /// A running load process.
 pub(crate) struct Load {
@@ -44,7 +49,16 @@ impl Load {
         serde_json::from_str(&line).with_context(|| format!("the load process says {line:?}"))
     }
 
+    /// One line; it comes whole, so that whoever waits for its begin need not wait for its end.
     fn line(&mut self) -> anyhow::Result<String> {
+        if self.output.buffer().is_empty() {
+            let mut watched = [PollFd::new(self.output.get_ref().as_fd(), PollFlags::POLLIN)];
+            let heard = poll(&mut watched, PollTimeout::from(PATIENCE_SECONDS * 1000))
+                .context("waiting for the load process")?;
+            if heard == 0 {
+                bail!("the load process has said nothing for {PATIENCE_SECONDS} s");
+            }
+        }
         let mut line = String::new();
         self.output.read_line(&mut line).context("reading from the load process")?;
         if line.is_empty() {

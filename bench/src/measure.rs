@@ -12,7 +12,7 @@ use lateen_load::{
 };
 use lateen_net::netns::Netns;
 
-use crate::{load::Load, pods::Role, proc};
+use crate::{load::Load, pods::Role, proc, profile};
 
 /// How long load runs before the window: slow start, first certificates, pools that fill.
 const WARM: Duration = Duration::from_millis(300);
@@ -54,7 +54,7 @@ pub(crate) enum Job {
 }
 
 /// One measure.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Measure {
     /// Which way.
     pub route: Route,
@@ -77,9 +77,14 @@ pub(crate) fn all() -> Vec<Measure> {
         (Job::Requests(1), false),
         (Job::Paced(16, 500), true),
         (Job::Connects(32), true),
-        (Job::ConnectsPaced(600), false),
+        (Job::ConnectsPaced(600), true),
     ];
-    let of = |route| jobs.iter().map(move |(job, quick)| Measure { route, job: *job, quick: *quick });
+    // Of the steady rates the quick run takes one.
+    let quick = |route, job| route == Route::Cross || !matches!(job, Job::ConnectsPaced(_));
+    let of = |route| {
+        let one = move |(job, often): &(Job, bool)| Measure { route, job: *job, quick: *often && quick(route, *job) };
+        jobs.iter().map(one)
+    };
     of(Route::Cross).chain(of(Route::Same)).collect()
 }
 
@@ -127,7 +132,7 @@ impl Measure {
         match self.job {
             // Enough requests for the last of a thousand to mean something.
             Job::Paced(..) => ordinary * 2,
-            Job::ConnectsPaced(_) if quick => ordinary * 2,
+            Job::ConnectsPaced(_) if quick => ordinary * 10,
             Job::ConnectsPaced(_) => Duration::from_secs(60),
             _ => ordinary,
         }
@@ -153,13 +158,13 @@ pub(crate) struct Stage<'a> {
     /// The load program.
     pub program: &'a Path,
     /// The client's network.
-    pub client: &'a Netns,
+    pub client: Netns,
     /// The server.
     pub server: &'a mut Load,
     /// The server's address.
     pub to: std::net::SocketAddr,
     /// The proxies that may be on the way.
-    pub proxies: &'a [i32],
+    pub proxies: Vec<i32>,
 }
 
 /// Everything that is read at the two ends of a window.
@@ -182,7 +187,7 @@ struct Window {
 impl Stage<'_> {
     /// Takes one measure.
     pub fn take(&mut self, measure: &Measure, window: Duration) -> anyhow::Result<Sample> {
-        let mut client = Load::start(self.program, self.client, &measure.words(self.to))
+        let mut client = Load::start(self.program, &self.client, &measure.words(self.to))
             .with_context(|| format!("the load of {}", measure.name()))?;
         std::thread::sleep(WARM);
         // Where a rate is held for long, its parts say whether it went on as it began.
@@ -195,11 +200,19 @@ impl Stage<'_> {
         Ok(sample(measure, &looks))
     }
 
+    /// Folded stacks of the proxies under a measure's load.
+    pub fn profile(&self, measure: &Measure, time: Duration) -> anyhow::Result<String> {
+        let directory = tempfile::tempdir().context("a directory for a recording")?;
+        let _load = Load::start(self.program, &self.client, &measure.words(self.to))?;
+        std::thread::sleep(WARM);
+        profile::folded(&self.proxies, time, directory.path())
+    }
+
     fn look(&mut self, client: &mut Load) -> anyhow::Result<Look> {
         Ok(Look {
             client: client.report()?,
             server: self.server.report()?,
-            proxies: proc::Spent::by(self.proxies)?,
+            proxies: proc::Spent::by(&self.proxies)?,
             machine: proc::busy()?,
         })
     }
@@ -338,11 +351,5 @@ mod tests {
         let looks = [look(0, 0, 0, &[]), look(1, 0, 1, &[100]), look(2, 0, 2, &[150]), look(3, 0, 3, &[300])];
         let flat = value(&sample(&measure, &looks), "p99 at the end / at the begin");
         assert!((flat - 3.0).abs() < 0.1, "{flat}");
-    }
-
-    #[test]
-    fn names_are_unique() {
-        let names: std::collections::BTreeSet<String> = all().iter().map(Measure::name).collect();
-        assert_eq!(names.len(), all().len());
     }
 }

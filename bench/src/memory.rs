@@ -19,16 +19,16 @@ use crate::{
 pub(crate) const IDLE: &str = "memory.idle";
 /// The name of what held connections cost.
 pub(crate) const HELD: &str = "memory.held";
+/// The number of it with a target.
+pub(crate) const EACH: &str = "RSS a connection and side";
 /// Connections that are held.
 const CONNECTIONS: u32 = 10_000;
 
 /// What proxies hold that know a few pods and have seen no traffic.
-pub(crate) fn idle(beds: &[Bed], table: &mut Table) -> anyhow::Result<()> {
-    for bed in beds {
-        for memory in of(bed)? {
-            for (what, bytes) in [("RSS", memory.rss), ("PSS", memory.pss), ("anonymous", memory.anonymous)] {
-                table.add(IDLE, &bed.name, &Number { what, unit: "MB", value: bytes as f64 / 1e6 });
-            }
+pub(crate) fn idle(bed: &Bed, table: &mut Table) -> anyhow::Result<()> {
+    for memory in of(bed)? {
+        for (what, bytes) in [("RSS", memory.rss), ("PSS", memory.pss), ("anonymous", memory.anonymous)] {
+            table.add(IDLE, &bed.name, &Number { what, unit: "MB", value: bytes as f64 / 1e6 });
         }
     }
     Ok(())
@@ -45,7 +45,7 @@ pub(crate) fn held(bed: &mut Bed, load: &Path, table: &mut Table) -> anyhow::Res
     drop(holding);
     for (before, after) in before.iter().zip(&after) {
         for (what, before, after) in
-            [("RSS a connection and side", before.rss, after.rss), ("anonymous", before.anonymous, after.anonymous)]
+            [(EACH, before.rss, after.rss), ("anonymous a connection and side", before.anonymous, after.anonymous)]
         {
             let value = (after as f64 - before as f64) / f64::from(CONNECTIONS);
             table.add(HELD, &bed.name, &Number { what, unit: "bytes", value });

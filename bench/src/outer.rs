@@ -7,12 +7,16 @@ use std::{
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Command, ExitCode},
+    time::Duration,
 };
 
 use anyhow::Context as _;
-use nix::sys::{
-    prctl::set_pdeathsig,
-    signal::{SigSet, Signal},
+use nix::{
+    sys::{
+        prctl::set_pdeathsig,
+        signal::{SigSet, Signal},
+    },
+    unistd::alarm,
 };
 
 /// Where labs keep their state; set for the inner process.
@@ -20,15 +24,18 @@ const STATE: &str = "LATEEN_LAB_STATE";
 /// Marks the inner process.
 const INNER: &str = "lateen-bench-inner";
 
-/// Does `work` in an inner process.
-pub(crate) fn guarded(work: impl FnOnce() -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+/// Does `work` in an inner process, which has so long.
+pub(crate) fn guarded(bound: Duration, work: impl FnOnce() -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
     if std::env::args_os().next().is_some_and(|name| name == INNER) {
         set_pdeathsig(Signal::SIGKILL).context("asking to end with the outer process")?;
         return work();
     }
     let state = tempfile::Builder::new().prefix("lateen-bench").tempdir().context("making a directory for the labs")?;
-    let watched = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    let watched =
+        SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGALRM]);
     watched.thread_block().context("blocking signals")?;
+    // Nothing that hangs keeps us longer.
+    alarm::set(u32::try_from(bound.as_secs()).unwrap_or(u32::MAX));
     let code = inner(&watched, state.path())?;
     state.close().context("removing the labs' directory")?;
     Ok(code)
@@ -42,8 +49,9 @@ fn inner(watched: &SigSet, state: &Path) -> anyhow::Result<ExitCode> {
         if let Some(end) = inner.try_wait().context("waiting for the inner process")? {
             return Ok(ExitCode::from(end.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)));
         }
-        if watched.wait().context("waiting for a signal")? != Signal::SIGCHLD {
-            eprintln!("lateen-bench: interrupted");
+        let signal = watched.wait().context("waiting for a signal")?;
+        if signal != Signal::SIGCHLD {
+            eprintln!("lateen-bench: {}", if signal == Signal::SIGALRM { "it hangs: ended" } else { "interrupted" });
             inner.kill().context("ending the inner process")?;
             inner.wait().context("waiting for the inner process")?;
             return Ok(ExitCode::from(130));

@@ -4,21 +4,23 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 /// All numbers of one kind.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
     /// The measure.
     pub measure: String,
     /// What of it.
-    pub what: &'static str,
+    pub what: String,
     /// In what.
-    pub unit: &'static str,
+    pub unit: String,
     /// By column, in the order of rounds.
     pub runs: BTreeMap<String, Vec<f64>>,
 }
 
 /// Rows in the order in which they were first seen.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Table {
     /// The rows.
     pub rows: Vec<Row>,
@@ -42,7 +44,7 @@ impl Table {
         let row = match self.rows.iter_mut().find(same) {
             Some(row) => row,
             None => {
-                let (what, unit) = (number.what, number.unit);
+                let (what, unit) = (number.what.to_owned(), number.unit.to_owned());
                 self.rows.push(Row { measure: measure.to_owned(), what, unit, runs: BTreeMap::new() });
                 let last = self.rows.len() - 1;
                 &mut self.rows[last]
@@ -58,11 +60,23 @@ impl Row {
         summary(self.runs.get(column)?)
     }
 
+    /// The row's name.
+    pub fn name(&self) -> String {
+        format!("{}: {}", self.measure, self.what)
+    }
+
     /// How two columns compare: the summary of the rounds' own ratios, so that a round in which the machine was slow is
     /// slow for both.
     pub fn ratio(&self, of: &str, to: &str) -> Option<Summary> {
         let ratios: Vec<f64> = self.runs.get(of)?.iter().zip(self.runs.get(to)?).map(|(of, to)| of / to).collect();
         summary(&ratios)
+    }
+
+    /// How what two columns add to a third one compares, round by round.
+    pub fn added(&self, of: &str, to: &str, base: &str) -> Option<Summary> {
+        let both = self.runs.get(of)?.iter().zip(self.runs.get(to)?);
+        let ratios = both.zip(self.runs.get(base)?).map(|((of, to), base)| (of - base).max(0.0) / (to - base).max(0.0));
+        summary(&ratios.collect::<Vec<f64>>())
     }
 }
 
@@ -104,6 +118,15 @@ mod tests {
         let row = &table(&[("a", 10.0), ("b", 5.0), ("a", 2.0), ("b", 1.0), ("a", 9.0), ("b", 3.0)]).rows[0];
         assert_eq!(row.ratio("a", "b"), Some(Summary { median: 2.0, min: 2.0, max: 3.0 }));
         assert_eq!(row.ratio("a", "none"), None);
+    }
+
+    #[test]
+    fn what_is_added_to_a_base_is_compared() {
+        let row = &table(&[("a", 3.0), ("b", 5.0), ("none", 1.0)]).rows[0];
+        assert_eq!(row.added("a", "b", "none").map(|added| added.median), Some(0.5));
+        // A column that adds nothing cannot be compared with.
+        let row = &table(&[("a", 3.0), ("b", 1.0), ("none", 1.0)]).rows[0];
+        assert_eq!(row.added("a", "b", "none"), None);
     }
 
     #[test]

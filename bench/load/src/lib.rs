@@ -14,6 +14,7 @@ use std::{net::SocketAddr, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 mod control;
+mod handshakes;
 pub mod histogram;
 mod open;
 mod reactor;
@@ -76,6 +77,12 @@ enum Job {
         #[arg(long)]
         rate: Option<f64>,
     },
+    /// TLS handshakes in memory, mutual as between two of our ztunnels: what the post-quantum key exchange costs
+    Handshakes {
+        /// How many of each kind
+        #[arg(long, default_value_t = 300)]
+        count: u32,
+    },
     /// Connections that are opened, used once, and then held
     Hold {
         /// The server's address and first port
@@ -100,6 +107,7 @@ pub fn run() -> ExitCode {
         Job::Stream { to, connections, direction } => stream::run(to, connections, direction),
         Job::Request { to, connections, rate } => request::run(to, connections, rate),
         Job::Connect { to, connections, rate } => open::run(to, open::Pace::renewing(connections, rate)),
+        Job::Handshakes { count } => handshakes::run(count),
         Job::Hold { to, connections } => open::run(to, open::Pace::holding(connections)),
     });
     done.map_or_else(
