@@ -244,6 +244,8 @@ fn server_config(
     // Our own clients never resume and tickets cost a signature's worth of work, so none are sent.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    // Records are sealed and opened by `stream`.
+    config.enable_secret_extraction = true;
     Ok(config)
 }
 
@@ -260,6 +262,7 @@ fn client_config(
     config.enable_sni = false;
     // A resumed session would skip the check of the peer's certificate.
     config.resumption = Resumption::disabled();
+    config.enable_secret_extraction = true;
     Ok(config)
 }
 

@@ -7,30 +7,56 @@ use std::{collections::BTreeSet, io, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use lateen_rt::deadline::{Elapsed, within};
 use lateen_types::id::SpiffeId;
-use rustls::{CommonState, pki_types::ServerName};
+use rustls::{
+    CipherSuite, CommonState, NamedGroup, client::UnbufferedClientConnection, pki_types::ServerName,
+    server::UnbufferedServerConnection,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::{
     cert::WorkloadCertificate,
     crypto::provider,
+    stream::{SecureStream, StreamError},
     verify::{ExpectedServer, PeerRefused, spiffe_ids_of},
 };
 
+mod drive;
+
+use drive::drive;
+
 /// The longest a handshake may take where nothing else is said.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How much of what we encrypted may wait for the socket. More makes larger writes for bulk; a peer that reads slowly
-/// can make us hold this much.
-const SEND_BUFFER_MAX: usize = 128 * 1024;
 
 /// A finished handshake.
 #[derive(Debug)]
 pub struct Secured<S> {
     /// The encrypted stream.
-    pub stream: TlsStream<S>,
+    pub stream: SecureStream<S>,
     /// Who is at the other end: its first SPIFFE id.
     pub peer: SpiffeId,
+    /// What both agreed on.
+    pub negotiated: Negotiated,
+}
+
+/// What a handshake agreed on. `None` stands for what rustls does not tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negotiated {
+    /// How bytes are sealed.
+    pub suite: Option<CipherSuite>,
+    /// How keys were exchanged.
+    pub group: Option<NamedGroup>,
+    /// What is spoken inside.
+    pub protocol: Option<Vec<u8>>,
+}
+
+impl Negotiated {
+    fn of(connection: &CommonState) -> Self {
+        Self {
+            suite: connection.negotiated_cipher_suite().map(|suite| suite.suite()),
+            group: connection.negotiated_key_exchange_group().map(|group| group.name()),
+            protocol: connection.alpn_protocol().map(<[u8]>::to_vec),
+        }
+    }
 }
 
 /// Why there is no secured stream.
@@ -51,13 +77,17 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    fn of(error: io::Error) -> Self {
-        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match tls.map(|tls| (tls, PeerRefused::within(tls))) {
-            Some((_, Some(refused))) => Self::Refused(refused.clone()),
-            Some((tls, None)) => Self::Tls(tls.clone()),
-            None => Self::Connection(error),
+    fn of(error: rustls::Error) -> Self {
+        match PeerRefused::within(&error) {
+            Some(refused) => Self::Refused(refused.clone()),
+            None => Self::Tls(error),
         }
+    }
+}
+
+impl From<StreamError> for HandshakeError {
+    fn from(error: StreamError) -> Self {
+        Self::Connection(error.into())
     }
 }
 
@@ -67,11 +97,8 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     ours: &WorkloadCertificate,
     timeout: Duration,
 ) -> Result<Secured<S>, HandshakeError> {
-    let shaking = TlsAcceptor::from(ours.server_config().clone()).accept(stream);
-    let mut stream = within("the client's TLS handshake", timeout, shaking).await?.map_err(HandshakeError::of)?;
-    stream.get_mut().1.set_buffer_limit(Some(SEND_BUFFER_MAX));
-    let peer = peer_of(stream.get_ref().1)?;
-    Ok(Secured { stream: stream.into(), peer })
+    let side = UnbufferedServerConnection::new(ours.server_config().clone()).map_err(HandshakeError::Tls)?;
+    within("the client's TLS handshake", timeout, drive(stream, side)).await?
 }
 
 /// The client's side: the server must be one of `expected`. Dropping the future drops the stream.
@@ -86,11 +113,8 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     config.dangerous().set_certificate_verifier(Arc::new(verifier));
     // No name is sent and none is checked; rustls wants one all the same.
     let unnamed = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
-    let shaking = TlsConnector::from(Arc::new(config)).connect(unnamed, stream);
-    let mut stream = within("the server's TLS handshake", timeout, shaking).await?.map_err(HandshakeError::of)?;
-    stream.get_mut().1.set_buffer_limit(Some(SEND_BUFFER_MAX));
-    let peer = peer_of(stream.get_ref().1)?;
-    Ok(Secured { stream: stream.into(), peer })
+    let side = UnbufferedClientConnection::new(Arc::new(config), unnamed).map_err(HandshakeError::Tls)?;
+    within("the server's TLS handshake", timeout, drive(stream, side)).await?
 }
 
 fn peer_of(connection: &CommonState) -> Result<SpiffeId, HandshakeError> {

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
-use rustls::{CipherSuite, ClientConfig, ProtocolVersion, RootCertStore, server::Acceptor};
+use rustls::{ClientConfig, RootCertStore, server::Acceptor};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::testing::{A_DAY, Life, TestCa, id};
@@ -31,13 +32,12 @@ async fn both_learn_who_the_other_is() {
     let mut heard = [0; 5];
     server.stream.read_exact(&mut heard).await.expect("read");
     assert_eq!(&heard, b"hello");
-    let (_, connection) = client.stream.get_ref();
-    assert_eq!(connection.protocol_version(), Some(ProtocolVersion::TLSv1_3));
-    assert_eq!(connection.alpn_protocol(), Some(b"h2".as_slice()));
-    let group = connection.negotiated_key_exchange_group().expect("a group").name();
-    assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
-    let suite = connection.negotiated_cipher_suite().expect("a suite").suite();
-    assert_eq!(suite, CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let agreed = Negotiated {
+        suite: Some(CipherSuite::TLS13_AES_128_GCM_SHA256),
+        group: Some(NamedGroup::X25519MLKEM768),
+        protocol: Some(b"h2".to_vec()),
+    };
+    assert_eq!((client.negotiated, server.negotiated), (agreed.clone(), agreed));
 }
 
 #[tokio::test]
