@@ -13,11 +13,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Duplex, End};
 
-/// How much to read at once: what costs no memory of its own until the connection has shown that it moves much. As a DATA
-/// frame it fills one TLS record.
-const FIRST_READ: usize = 16_320;
-const SECOND_READ: usize = 262_080;
-const SECOND_READ_AFTER: u64 = 10 * 1024 * 1024;
+/// How much to read at once: what costs no memory of its own until the connection has shown that it moves much. With the
+/// nine bytes that begin an HTTP/2 frame, the first fills one TLS record and the second fills four.
+const FIRST_READ: usize = 16_384 - 9;
+const SECOND_READ: usize = 4 * 16_384 - 9;
+const SECOND_READ_AFTER: u64 = 1024 * 1024;
 /// After this many chunks in one poll the task yields, so that one busy connection cannot hold a worker.
 const CHUNKS_PER_POLL: usize = 32;
 
