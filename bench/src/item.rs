@@ -62,7 +62,7 @@ pub(crate) fn wanted(asked: &config::Run) -> Vec<Item> {
 impl Extent {
     /// As asked, or as usual.
     pub fn of(asked: &config::Run) -> Self {
-        let (rounds, seconds) = if asked.quick { (3, 0.5) } else { (5, 1.5) };
+        let (rounds, seconds) = if asked.quick { (3, 0.4) } else { (5, 1.5) };
         Self {
             rounds: asked.rounds.unwrap_or(rounds).clamp(1, 1000),
             window: Duration::from_secs_f64(asked.seconds.unwrap_or(seconds).clamp(0.1, 600.0)),
@@ -125,7 +125,7 @@ impl Item {
     pub fn length(&self, extent: Extent, columns: usize) -> Duration {
         let once = match self {
             Self::Idle => Duration::ZERO,
-            Self::Handshake | Self::Start => Duration::from_secs(2),
+            Self::Handshake | Self::Start => Duration::from_secs(1),
             Self::Load(measure) => measure.window(extent.window, extent.quick) + AROUND,
             Self::Held => Duration::from_secs(15),
             Self::Worlds => Duration::from_secs(35),
@@ -141,7 +141,7 @@ mod tests {
     fn extent(quick: bool) -> Extent {
         Extent {
             rounds: if quick { 3 } else { 5 },
-            window: Duration::from_millis(if quick { 500 } else { 1500 }),
+            window: Duration::from_millis(if quick { 400 } else { 1500 }),
             quick,
         }
     }
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn a_quick_run_is_planned_for_two_minutes_and_a_whole_one_for_less_than_its_bound() {
         let (quick, whole) = (whole(true), whole(false));
-        assert!(quick <= Duration::from_secs(130), "{quick:?}");
+        assert!(quick <= Duration::from_secs(120), "{quick:?}");
         assert!(whole <= Duration::from_secs(27 * 60), "{whole:?}");
     }
 }

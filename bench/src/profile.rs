@@ -52,7 +52,7 @@ fn frame(line: &str) -> Option<String> {
     let (address, symbol) = line.trim().split_once(' ')?;
     let kernel = u64::from_str_radix(address, 16).ok()? >= KERNEL;
     // What follows the last :: of a Rust name is a hash.
-    let symbol = symbol.split_once("::h").filter(|(_, hash)| hash.len() == 16).map_or(symbol, |(name, _)| name);
+    let symbol = symbol.rsplit_once("::h").filter(|(_, hash)| hash.len() == 16).map_or(symbol, |(name, _)| name);
     let symbol = symbol.trim().replace([';', ' '], "_");
     Some(if kernel { symbol + "_[k]" } else { symbol })
 }
