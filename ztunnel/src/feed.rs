@@ -10,7 +10,7 @@ use lateen_state::{
     world::WorldStore,
 };
 use lateen_wire::{discovery::Resource, type_url};
-use lateen_xds::client::{Handler, Rejected};
+use lateen_xds::client::{Handler, Rejected, Told};
 
 /// Feeds one store.
 #[derive(Debug, Clone)]
@@ -27,10 +27,10 @@ impl Feed {
 }
 
 impl Handler for Feed {
-    fn apply(&self, type_url: &str, resources: Vec<Resource>, removed: Vec<String>) -> Result<(), Vec<Rejected>> {
+    fn apply(&self, type_url: &str, resources: Vec<Told>, removed: Vec<String>) -> Result<(), Vec<Rejected>> {
         let (decode, remove): (Decode, fn(String) -> Change) = match type_url {
-            type_url::ADDRESS => (decode::address, Change::RemoveAddress),
-            type_url::AUTHORIZATION => (decode::policy, Change::RemovePolicy),
+            type_url::ADDRESS => (address, Change::RemoveAddress),
+            type_url::AUTHORIZATION => (policy, Change::RemovePolicy),
             other => {
                 tracing::warn!(type_url = other, "resources of a type we did not ask for are passed over");
                 return Ok(());
@@ -38,12 +38,11 @@ impl Handler for Feed {
         };
         let mut rejected = Vec::new();
         let mut changes = Vec::with_capacity(resources.len() + removed.len());
-        for resource in resources {
-            let bytes = resource.resource.as_ref().map_or(&[][..], |any| &any.value);
-            match decode(bytes) {
+        for told in resources {
+            match decode(&told) {
                 Ok(change) => changes.push(change),
                 Err(error) => {
-                    let reason = error.to_string();
+                    let (resource, reason) = (told.resource, error.to_string());
                     changes.extend(stand_in(type_url, &resource, &reason));
                     rejected.push(Rejected { name: resource.name, reason });
                 }
@@ -67,7 +66,7 @@ impl Handler for Feed {
 
 /// What refuses in the place of a resource that was rejected, until a good version comes or it is removed.
 fn stand_in(type_url: &str, resource: &Resource, reason: &str) -> Option<Change> {
-    let bytes = resource.resource.as_ref().map_or(&[][..], |any| &any.value);
+    let bytes = bytes(resource);
     if type_url == type_url::AUTHORIZATION {
         return decode::unreadable_policy(&resource.name, bytes);
     }
@@ -83,7 +82,19 @@ fn stand_in(type_url: &str, resource: &Resource, reason: &str) -> Option<Change>
 }
 
 /// Reads one resource.
-type Decode = fn(&[u8]) -> Result<Change, DecodeError>;
+type Decode = fn(&Told) -> Result<Change, DecodeError>;
+
+fn address(told: &Told) -> Result<Change, DecodeError> {
+    decode::address_named(&told.name, bytes(&told.resource))
+}
+
+fn policy(told: &Told) -> Result<Change, DecodeError> {
+    decode::policy(bytes(&told.resource))
+}
+
+fn bytes(resource: &Resource) -> &[u8] {
+    resource.resource.as_ref().map_or(&[][..], |any| &any.value)
+}
 
 #[cfg(test)]
 mod tests {
@@ -95,10 +106,14 @@ mod tests {
     use super::*;
     use crate::fixtures::pod;
 
-    fn resource(name: &str, workload: Workload) -> Resource {
+    fn told(resource: Resource) -> Told {
+        Told { name: resource.name.as_str().into(), resource }
+    }
+
+    fn resource(name: &str, workload: Workload) -> Told {
         let value = Address { r#type: Some(Type::Workload(workload)) }.encode_to_vec();
         let any = prost_types::Any { type_url: type_url::ADDRESS.into(), value };
-        Resource { name: name.into(), resource: Some(any), ..Default::default() }
+        told(Resource { name: name.into(), resource: Some(any), ..Default::default() })
     }
 
     #[test]
@@ -113,14 +128,14 @@ mod tests {
         assert_eq!(store.load().workloads().count(), 1);
         feed.apply(type_url::ADDRESS, vec![], vec!["Kubernetes//Pod/shop/good".into()]).expect("removed");
         assert_eq!(store.load().workloads().count(), 0);
-        feed.apply("unknown", vec![Resource::default()], vec![]).expect("passed over");
+        feed.apply("unknown", vec![told(Resource::default())], vec![]).expect("passed over");
     }
 
     #[test]
     fn a_workload_or_service_nobody_can_read_is_not_unknown() {
         let store = WorldStore::new(None);
         let feed = Feed::new(store.clone(), Demands::Off);
-        let send = |batch: Vec<Resource>, removed: &[&str]| {
+        let send = |batch: Vec<Told>, removed: &[&str]| {
             feed.apply(type_url::ADDRESS, batch, removed.iter().map(|name| (*name).to_owned()).collect())
         };
         let is_refused = |ip: &str| {
@@ -143,7 +158,7 @@ mod tests {
         // Not even the bytes are a message, but the control plane said where it is.
         let any = prost_types::Any { type_url: type_url::ADDRESS.into(), value: vec![0xff; 9] };
         let aliases = vec!["/10.0.0.4".to_owned()];
-        send(vec![Resource { name: UID.into(), resource: Some(any), aliases, ..Default::default() }], &[])
+        send(vec![told(Resource { name: UID.into(), resource: Some(any), aliases, ..Default::default() })], &[])
             .expect_err("refused");
         assert!(is_refused("10.0.0.4"));
         send(vec![], &[UID]).expect("removed");
@@ -162,7 +177,7 @@ mod tests {
             let any = prost_types::Any { type_url: type_url::AUTHORIZATION.into(), value };
             feed.apply(
                 type_url::AUTHORIZATION,
-                vec![Resource { name: name.into(), resource: Some(any), ..Default::default() }],
+                vec![told(Resource { name: name.into(), resource: Some(any), ..Default::default() })],
                 vec![],
             )
         };

@@ -239,8 +239,8 @@ fn baggage_of(workload: &Workload) -> Baggage {
         workload: text(&workload.workload_name),
         service: text(&workload.canonical_name),
         version: text(&workload.canonical_revision),
-        region: text(&workload.locality.region),
-        zone: text(&workload.locality.zone),
+        region: text(&workload.place.locality.region),
+        zone: text(&workload.place.locality.zone),
     }
 }
 

@@ -3,23 +3,24 @@
 //! In: changes in order. Out: a world in which all indexes agree. Absent on purpose: sharing worlds between threads
 //! (see `world`), look-ups (see `lookup`).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use lateen_policy::model::{Policy, Scope};
 use lateen_types::name::{NamespacedHostname, PolicyKey, WorkloadUid};
 
 use crate::{
+    endpoints::Endpoints,
     service::{Endpoint, Service},
     unusable::Unusable,
     workload::Workload,
-    world::{Endpoints, World},
+    world::World,
 };
 
 /// One step of a batch.
 #[derive(Debug, Clone)]
 pub enum Change {
     /// A workload is new or differs.
-    Workload(Box<Workload>),
+    Workload(Arc<Workload>),
     /// A service is new or differs.
     Service(Box<Service>),
     /// A policy is new or differs.
@@ -38,7 +39,7 @@ impl World {
     /// Applies one step. Whatever is not touched stays shared with the world this one was cloned from.
     pub(crate) fn change(&mut self, change: Change) {
         match change {
-            Change::Workload(workload) => self.put_workload(Arc::new(*workload)),
+            Change::Workload(workload) => self.put_workload(workload),
             Change::Service(service) => self.put_service(Arc::new(*service)),
             Change::Policy(policy) => self.put_policy(Arc::new(*policy)),
             Change::PolicyIfNew(policy) if self.policies.get(&policy.key).is_some() => {}
@@ -63,19 +64,16 @@ impl World {
             self.local_epoch += 1;
             self.local.edit(&workload.namespace, |list| list.push(workload.clone()), Vec::is_empty);
         }
-        for key in workload.address_keys() {
-            self.by_ip.edit(&key, |list| claim(list, &workload), Vec::is_empty);
-        }
+        self.by_ip.put(&workload);
         if let Some(hostname) = &workload.hostname {
             let key = NamespacedHostname { namespace: workload.namespace.clone(), hostname: hostname.clone() };
             self.by_workload_hostname.edit(&key, |list| list.push(workload.clone()), Vec::is_empty);
         }
-        for (service, ports) in &workload.services {
+        for (service, ports) in workload.services.iter() {
             let endpoint = Endpoint { workload: workload.clone(), ports: ports.clone() };
-            let put = |list: &mut Endpoints| drop(Arc::make_mut(list).insert(workload.uid.clone(), endpoint));
-            self.endpoints.edit(service, put, |list| list.is_empty());
+            self.endpoints.edit(service, |list| list.put(endpoint), Endpoints::is_empty);
         }
-        self.workloads.insert(workload.uid.clone(), workload);
+        self.workloads.put(workload);
     }
 
     fn remove_workload(&mut self, uid: &WorkloadUid) -> bool {
@@ -85,22 +83,19 @@ impl World {
             self.local_epoch += 1;
             self.local.edit(&workload.namespace, others, Vec::is_empty);
         }
-        for key in workload.address_keys() {
-            self.by_ip.edit(&key, others, Vec::is_empty);
-        }
+        self.by_ip.remove(&workload);
         if let Some(hostname) = &workload.hostname {
             let key = NamespacedHostname { namespace: workload.namespace.clone(), hostname: hostname.clone() };
             self.by_workload_hostname.edit(&key, others, Vec::is_empty);
         }
-        for service in workload.services.keys() {
-            let remove = |list: &mut Endpoints| drop(Arc::make_mut(list).remove(uid));
-            self.endpoints.edit(service, remove, |list| list.is_empty());
+        for (service, _) in workload.services.iter() {
+            self.endpoints.edit(service, |list| list.remove(uid), Endpoints::is_empty);
         }
         true
     }
 
     fn is_local(&self, workload: &Workload) -> bool {
-        self.node.as_ref().is_none_or(|node| *node == workload.node)
+        self.node.as_ref().is_none_or(|node| *node == workload.place.node)
     }
 
     fn put_service(&mut self, service: Arc<Service>) {
@@ -118,7 +113,7 @@ impl World {
             Arc::make_mut(&mut self.with_cidrs).push(service.clone());
         }
         self.by_hostname.edit(&service.key.hostname, |list| list.push(service.clone()), Vec::is_empty);
-        self.services.insert(service.key.clone(), service);
+        self.services.put(service);
     }
 
     /// The endpoints stay: they belong to the workloads that name the service, and wait for it to come back.
@@ -158,7 +153,7 @@ impl World {
             }
             Scope::WorkloadSelector => {}
         }
-        self.policies.insert(policy.key.clone(), policy);
+        self.policies.put(policy);
     }
 
     fn remove_policy(&mut self, key: &PolicyKey) {
@@ -173,23 +168,8 @@ impl World {
     }
 }
 
-/// Keeps the list sorted by claim, strongest first; of equal claims the earlier stays in front.
-fn claim(list: &mut Vec<Arc<Workload>>, workload: &Arc<Workload>) {
-    if list.iter().any(|other| other.uid == workload.uid) {
-        return; // one address listed twice
-    }
-    let claim = workload.address_claim();
-    let at = list.iter().position(|other| other.address_claim() < claim).unwrap_or(list.len());
-    list.insert(at, workload.clone());
-}
-
 fn push_once(list: &mut Vec<Arc<Service>>, service: &Arc<Service>) {
     if !list.iter().any(|other| other.key == service.key) {
         list.push(service.clone());
     }
-}
-
-/// No endpoints, shared by every service without any.
-pub(crate) fn no_endpoints() -> Endpoints {
-    Arc::new(BTreeMap::new())
 }

@@ -3,12 +3,15 @@
 //! In: resources from the control plane or a local file. Out: [`world::World`] with its look-ups, and waiting for it to
 //! change. Absent on purpose: the delta protocol (see `lateen-xds`), deciding where a connection goes.
 
+mod claims;
 pub mod decode;
+mod endpoints;
 pub mod gateway;
 pub mod index;
 pub mod lookup;
 pub mod service;
-pub mod shards;
+mod shards;
+mod table;
 pub mod unusable;
 pub mod wait;
 pub mod workload;

@@ -12,8 +12,8 @@ use lateen_types::{
 };
 
 use crate::{
+    endpoints::Endpoints,
     gateway::GatewayDestination,
-    index::no_endpoints,
     service::{Endpoint, Service},
     unusable::Unusable,
     workload::{PodKey, Workload},
@@ -48,7 +48,7 @@ impl World {
 
     /// The workload that claims this address most strongly.
     pub fn workload_by_ip(&self, address: &NetworkAddress) -> Option<&Arc<Workload>> {
-        self.by_ip.get(address)?.first()
+        self.by_ip.get(address)
     }
 
     /// The workload of our node that the agent calls `pod`.
@@ -158,7 +158,7 @@ impl World {
     /// All endpoints of the service that its health policy allows.
     pub fn endpoints<'w>(&'w self, service: &Service) -> impl Iterator<Item = &'w Endpoint> + use<'w> {
         let policy = service.health_policy();
-        let all = self.endpoints.get(&service.key).into_iter().flat_map(|list| list.values());
+        let all = self.endpoints.get(&service.key).into_iter().flat_map(Endpoints::iter);
         all.filter(move |endpoint| endpoint.is_allowed_by(policy))
     }
 
@@ -185,28 +185,28 @@ impl World {
 
     /// Every workload, in no order.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
-        self.workloads.values()
+        self.workloads.iter()
     }
 
     /// Every service, in no order.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.services.values()
+        self.services.iter()
     }
 
     /// Every policy, in no order.
     pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
-        self.policies.values()
+        self.policies.iter()
     }
 
     /// Endpoints whose service has not arrived, by service, in no order.
     pub fn staged(&self) -> impl Iterator<Item = (&NamespacedHostname, Vec<&Endpoint>)> {
-        let homeless = self.endpoints.iter().filter(|(key, _)| self.services.get(*key).is_none());
-        homeless.map(|(key, list)| (key, list.values().collect()))
+        let homeless = self.endpoints.iter().filter(|(key, _)| self.services.get(key).is_none());
+        homeless.map(|(key, list)| (key, list.iter().collect()))
     }
 
     /// Every endpoint of a service, whatever its health; for dumps.
     pub fn all_endpoints(&self, service: &NamespacedHostname) -> Vec<Endpoint> {
-        self.endpoints.get(service).cloned().unwrap_or_else(no_endpoints).values().cloned().collect()
+        self.endpoints.get(service).into_iter().flat_map(Endpoints::iter).cloned().collect()
     }
 
     /// Whether anything at all is known at `address`, whoever asks.

@@ -11,7 +11,7 @@ use crate::{
     index::Change,
     lookup::Known,
     wait,
-    workload::PodKey,
+    workload::{PodKey, Workload},
     world::{World, WorldStore},
 };
 
@@ -63,6 +63,20 @@ fn w(workload: wire::Workload) -> Change {
     decode::address(&message.encode_to_vec()).expect("good")
 }
 
+/// A workload of which only the uid matters.
+pub(crate) fn named(uid: &str) -> Arc<Workload> {
+    reached(uid, &[])
+}
+
+/// A workload with these addresses.
+pub(crate) fn reached(uid: &str, ips: &[&str]) -> Arc<Workload> {
+    let addresses = ips.iter().map(|ip| bytes(ip)).collect();
+    let Change::Workload(workload) = w(wire::Workload { uid: uid.into(), addresses, ..workload(uid, "") }) else {
+        panic!("a workload");
+    };
+    workload
+}
+
 fn s(service: wire::Service) -> Change {
     let message = wire::Address { r#type: Some(wire::address::Type::Service(service)) };
     decode::address(&message.encode_to_vec()).expect("good")
@@ -76,7 +90,7 @@ fn gone_pod(name: &str) -> Change {
     gone(&format!("Kubernetes//Pod/shop/{name}"))
 }
 
-fn at(ip: &str) -> NetworkAddress {
+pub(crate) fn at(ip: &str) -> NetworkAddress {
     NetworkAddress { network: "".into(), ip: ip.parse().expect("an address") }
 }
 
@@ -371,7 +385,7 @@ async fn waiting_for_a_workload_of_our_node() {
     };
     let key = pod("c");
     let (found, ()) = tokio::join!(wait::local_workload(&store, &key, long), arrive);
-    assert_eq!(found.expect("comes").1.node.as_str(), "node-1", "the one of another node is not ours");
+    assert_eq!(found.expect("comes").1.place.node.as_str(), "node-1", "the one of another node is not ours");
 }
 
 #[tokio::test(start_paused = true)]
@@ -468,4 +482,22 @@ fn an_unusable_resource_ends_with_a_good_version_a_removal_or_another_bad_one() 
     store.apply([s(service("shop", &[]))]);
     assert!(!is_refused("10.9.3.4"));
     assert_eq!(store.load().unusable_count(), 0);
+}
+
+#[test]
+fn what_workloads_have_in_common_is_kept_once() {
+    let reached = |name: &str, ip: &str| match w(of_service(workload(name, ip))) {
+        Change::Workload(workload) => workload,
+        other => panic!("{other:?}"),
+    };
+    let (one, two) = (reached("a", "10.0.0.1"), reached("b", "10.0.0.2"));
+    assert!(Arc::ptr_eq(&one.template, &two.template) && Arc::ptr_eq(&one.place, &two.place));
+    // With the count in front: one of 100,000 costs this, its name and its uid.
+    assert!(size_of::<Workload>() <= 80, "{}", size_of::<Workload>());
+    let name: Arc<str> = "Kubernetes//Pod/shop/a".into();
+    let message = wire::Address { r#type: Some(wire::address::Type::Workload(workload("a", "10.0.0.1"))) };
+    let Change::Workload(named) = decode::address_named(&name, &message.encode_to_vec()).expect("good") else {
+        panic!("a workload");
+    };
+    assert_eq!(named.uid.as_str().as_ptr(), name.as_ptr(), "the name is not copied");
 }

@@ -3,77 +3,104 @@
 //! In: checked values from `decode` or a local file. Out: the value that plans, checks and records are made from.
 //! Absent on purpose: protocol buffers, serialization.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, ops::Deref, sync::Arc};
 
 use lateen_types::{
-    addr::NetworkAddress,
     id::{Namespace, SpiffeId},
     name::{ClusterId, Hostname, NamespacedHostname, NetworkId, NodeName, PolicyKey, WorkloadUid},
 };
 
+use smallvec::SmallVec;
+
 use crate::gateway::GatewayAddress;
 
-/// One workload as the control plane describes it.
+/// One workload as the control plane describes it. It reads as its [`Template`]: `workload.identity`.
+///
+/// What thousands have in common is kept once, so that a workload is little more than its names and its address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
     /// The primary key.
     pub uid: WorkloadUid,
     /// The pod's name.
     pub name: Arc<str>,
-    /// The namespace it lives in.
-    pub namespace: Namespace,
     /// Where it listens; may be empty when `hostname` or `network_gateway` says how to get there.
-    pub addresses: Vec<IpAddr>,
-    /// The network its addresses mean something in.
-    pub network: NetworkId,
-    /// Whether it is reached by tunnel.
-    pub tunnel: Tunnel,
-    /// Who it is.
-    pub identity: SpiffeId,
-    /// What it must be reached through.
-    pub waypoint: Option<GatewayAddress>,
-    /// The door of its network, for callers in another one.
-    pub network_gateway: Option<GatewayAddress>,
-    /// The node it runs on.
+    pub addresses: Addresses,
+    /// Where it runs, shared with its neighbours.
+    pub place: Arc<Place>,
+    /// Everything else, shared with its siblings.
+    pub template: Arc<Template>,
+}
+
+/// The addresses of a workload: nearly always one, which then needs no memory of its own.
+pub type Addresses = SmallVec<[IpAddr; 1]>;
+
+/// Where workloads run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The node.
     pub node: NodeName,
+    /// Where it is, for preferring near endpoints.
+    pub locality: Locality,
+}
+
+/// What the pods of one Deployment (or other owner) have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Template {
+    /// The namespace they live in.
+    pub namespace: Namespace,
+    /// The network their addresses mean something in.
+    pub network: NetworkId,
+    /// Whether they are reached by tunnel.
+    pub tunnel: Tunnel,
+    /// Who they are.
+    pub identity: SpiffeId,
+    /// What they must be reached through.
+    pub waypoint: Option<GatewayAddress>,
+    /// The door of their network, for callers in another one.
+    pub network_gateway: Option<GatewayAddress>,
     /// The canonical service of telemetry.
     pub canonical_name: Arc<str>,
     /// The canonical revision of telemetry.
     pub canonical_revision: Arc<str>,
-    /// What kind of object owns it.
+    /// What kind of object owns them.
     pub workload_type: WorkloadType,
-    /// The name of the object that owns it.
+    /// The name of the object that owns them.
     pub workload_name: Arc<str>,
-    /// Whether it speaks HBONE itself, without a ztunnel.
+    /// Whether they speak HBONE themselves, without a ztunnel.
     pub native_tunnel: bool,
-    /// The policies that select it by name.
+    /// The policies that select them by name.
     pub policies: Vec<PolicyKey>,
-    /// Whether it may be chosen for a service that asks for healthy endpoints.
+    /// Whether they may be chosen for a service that asks for healthy endpoints.
     pub health: Health,
-    /// The cluster it belongs to.
+    /// The cluster they belong to.
     pub cluster: ClusterId,
     /// To be resolved by DNS when there is no address.
     pub hostname: Option<Hostname>,
-    /// The services it is an endpoint of, with its own port mapping for each.
-    pub services: BTreeMap<NamespacedHostname, Arc<PortMap>>,
-    /// How its application wants tunnelled connections.
+    /// The services they are endpoints of.
+    pub services: Services,
+    /// How their application wants tunnelled connections.
     pub application_tunnel: Option<ApplicationTunnel>,
-    /// Where it is, for preferring near endpoints.
-    pub locality: Locality,
-    /// Whether it shares its node's addresses.
+    /// Whether they share their node's addresses.
     pub network_mode: NetworkMode,
-    /// Its weight among endpoints; 0 is never chosen.
+    /// Their weight among endpoints; 0 is never chosen.
     pub capacity: u32,
 }
 
+impl Deref for Workload {
+    type Target = Template;
+
+    fn deref(&self) -> &Template {
+        &self.template
+    }
+}
+
 impl Workload {
-    /// Its addresses as keys. Host-network workloads have none: the address is the node's.
-    pub fn address_keys(&self) -> impl Iterator<Item = NetworkAddress> {
-        let indexed = match self.network_mode {
-            NetworkMode::Standard => self.addresses.as_slice(),
+    /// The addresses that lead to it. Host-network workloads have none: the address is the node's.
+    pub fn own_addresses(&self) -> &[IpAddr] {
+        match self.network_mode {
+            NetworkMode::Standard => &self.addresses,
             NetworkMode::HostNetwork => &[],
-        };
-        indexed.iter().map(|ip| NetworkAddress { network: self.network.clone(), ip: *ip })
+        }
     }
 
     /// How strongly it claims an address it shares with others: pods before other objects, tunnelled before plain.
@@ -113,7 +140,7 @@ impl std::fmt::Display for PodKey {
 }
 
 /// How a workload is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tunnel {
     /// Plain TCP.
     None,
@@ -122,7 +149,7 @@ pub enum Tunnel {
 }
 
 /// Whether a workload passed its probes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Health {
     /// It did.
     Healthy,
@@ -131,7 +158,7 @@ pub enum Health {
 }
 
 /// What kind of object owns a workload; a word of telemetry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WorkloadType {
     /// A Deployment.
     Deployment,
@@ -156,7 +183,7 @@ impl WorkloadType {
 }
 
 /// Whether a workload has addresses of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NetworkMode {
     /// It has.
     Standard,
@@ -165,7 +192,7 @@ pub enum NetworkMode {
 }
 
 /// How an application (a gateway, usually) wants tunnelled connections handed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ApplicationTunnel {
     /// What precedes the bytes.
     pub protocol: ApplicationProtocol,
@@ -174,7 +201,7 @@ pub struct ApplicationTunnel {
 }
 
 /// What an application tunnel puts before the bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ApplicationProtocol {
     /// Nothing.
     None,
@@ -183,7 +210,7 @@ pub enum ApplicationProtocol {
 }
 
 /// Region, zone and subzone; empty where unknown.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct Locality {
     /// The widest.
     pub region: Box<str>,
@@ -193,30 +220,65 @@ pub struct Locality {
     pub subzone: Box<str>,
 }
 
-/// Service port to target port. A target of 0 stands for a named port, which each endpoint maps itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PortMap(BTreeMap<u16, u16>);
+/// The services of a workload, by key, with its own port mapping for each.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Services(Box<[Membership]>);
+
+/// One service and the ports it has at the workload.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Membership {
+    service: NamespacedHostname,
+    ports: Arc<PortMap>,
+}
+
+impl Services {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&NamespacedHostname, &Arc<PortMap>)> {
+        self.0.iter().map(|one| (&one.service, &one.ports))
+    }
+}
+
+impl FromIterator<(NamespacedHostname, Arc<PortMap>)> for Services {
+    /// Of two entries for one service the later wins.
+    fn from_iter<I: IntoIterator<Item = (NamespacedHostname, Arc<PortMap>)>>(all: I) -> Self {
+        let sorted: BTreeMap<_, _> = all.into_iter().collect();
+        Self(sorted.into_iter().map(|(service, ports)| Membership { service, ports }).collect())
+    }
+}
+
+/// Service port to target port, by service port. A target of 0 stands for a named port, which each endpoint maps itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct PortMap(Box<[Mapping]>);
+
+/// One port of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Mapping {
+    service: u16,
+    target: u16,
+}
 
 impl PortMap {
     /// The target of `service_port`, 0 for a named one, `None` when the port is not defined.
     pub fn target(&self, service_port: u16) -> Option<u16> {
-        self.0.get(&service_port).copied()
+        let at = self.0.binary_search_by_key(&service_port, |port| port.service).ok()?;
+        Some(self.0[at].target)
     }
 
     /// Whether some service port leads to `target`.
     pub fn leads_to(&self, target: u16) -> bool {
-        self.0.values().any(|port| *port == target)
+        self.0.iter().any(|port| port.target == target)
     }
 
-    /// All pairs, by service port.
+    /// All pairs.
     pub fn iter(&self) -> impl Iterator<Item = (u16, u16)> {
-        self.0.iter().map(|(service, target)| (*service, *target))
+        self.0.iter().map(|port| (port.service, port.target))
     }
 }
 
 impl FromIterator<(u16, u16)> for PortMap {
     /// Of two entries for one service port the later wins.
     fn from_iter<I: IntoIterator<Item = (u16, u16)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().collect())
+        let sorted: BTreeMap<u16, u16> = pairs.into_iter().collect();
+        Self(sorted.into_iter().map(|(service, target)| Mapping { service, target }).collect())
     }
 }

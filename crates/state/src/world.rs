@@ -5,7 +5,7 @@
 //! ```
 //! In: batches of changes. Out: [`World`]s and wake-ups. One reader takes one world per connection and asks only it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use lateen_policy::model::Policy;
@@ -18,28 +18,26 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
+    claims::Claims,
+    endpoints::Endpoints,
     index::Change,
-    service::{Endpoint, Service},
-    shards::Shards,
+    service::Service,
+    shards::{Keyed, Set, Shards},
     unusable::Unusables,
     workload::Workload,
 };
-
-/// The endpoints of one service, healthy or not, by workload.
-pub(crate) type Endpoints = Arc<BTreeMap<WorkloadUid, Endpoint>>;
 
 /// Everything known at one moment. A clone shares all it does not change.
 #[derive(Debug, Clone, Default)]
 pub struct World {
     /// Our own node; workloads there are `local`. Unset: all are.
     pub(crate) node: Option<NodeName>,
-    pub(crate) workloads: Shards<WorkloadUid, Arc<Workload>>,
-    /// Sorted by claim, strongest first.
-    pub(crate) by_ip: Shards<NetworkAddress, Vec<Arc<Workload>>>,
+    pub(crate) workloads: Set<Workload>,
+    pub(crate) by_ip: Claims,
     pub(crate) by_workload_hostname: Shards<NamespacedHostname, Vec<Arc<Workload>>>,
     /// Workloads of our node, by namespace.
     pub(crate) local: Shards<Namespace, Vec<Arc<Workload>>>,
-    pub(crate) services: Shards<NamespacedHostname, Arc<Service>>,
+    pub(crate) services: Set<Service>,
     pub(crate) by_vip: Shards<NetworkAddress, Vec<Arc<Service>>>,
     pub(crate) by_hostname: Shards<Hostname, Vec<Arc<Service>>>,
     /// The few services that have address ranges.
@@ -48,11 +46,35 @@ pub struct World {
     pub(crate) endpoints: Shards<NamespacedHostname, Endpoints>,
     /// Workloads and services that cannot be read.
     pub(crate) unusable: Unusables,
-    pub(crate) policies: Shards<PolicyKey, Arc<Policy>>,
+    pub(crate) policies: Set<Policy>,
     pub(crate) global_policies: Arc<Vec<Arc<Policy>>>,
     pub(crate) namespace_policies: Shards<Namespace, Vec<Arc<Policy>>>,
     pub(crate) policy_epoch: u64,
     pub(crate) local_epoch: u64,
+}
+
+impl Keyed for Workload {
+    type Key = WorkloadUid;
+
+    fn key(&self) -> &WorkloadUid {
+        &self.uid
+    }
+}
+
+impl Keyed for Service {
+    type Key = NamespacedHostname;
+
+    fn key(&self) -> &NamespacedHostname {
+        &self.key
+    }
+}
+
+impl Keyed for Policy {
+    type Key = PolicyKey;
+
+    fn key(&self) -> &PolicyKey {
+        &self.key
+    }
 }
 
 impl World {

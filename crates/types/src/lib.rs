@@ -5,6 +5,7 @@
 
 pub mod addr;
 pub mod id;
+pub mod intern;
 pub mod label;
 pub mod name;
 
@@ -71,6 +72,11 @@ macro_rules! open_word {
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
                 Self(text.into())
+            }
+        }
+        impl From<std::sync::Arc<str>> for $name {
+            fn from(text: std::sync::Arc<str>) -> Self {
+                Self(text)
             }
         }
         impl From<String> for $name {

@@ -24,14 +24,23 @@ use tonic::{
 };
 use tracing::Instrument as _;
 
-use crate::session::client::{ClientSession, Summary};
+use crate::session::client::ClientSession;
 pub use crate::session::client::{Mode, Rejected, Subscription};
 
-/// Takes resources over. Called from a blocking thread, one call at a time, in the order of the stream.
+/// A resource that came.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Its name; kept by the client as long as the resource is held, so whoever keeps it too should share it.
+    pub name: Arc<str>,
+    /// All of it.
+    pub resource: Resource,
+}
+
+/// Takes resources over. One call at a time, in the order of the stream; large ones come from a blocking thread.
 pub trait Handler: Send + Sync + 'static {
     /// Applies one response: `resources`, then `removed` names. When it returns, readers see the result. Good resources
     /// are applied even when others are rejected.
-    fn apply(&self, type_url: &str, resources: Vec<Resource>, removed: Vec<String>) -> Result<(), Vec<Rejected>>;
+    fn apply(&self, type_url: &str, resources: Vec<Told>, removed: Vec<String>) -> Result<(), Vec<Rejected>>;
 
     /// These keys of an on-demand type have an answer now, found or not; whoever waits for them may look.
     fn answered(&self, type_url: &str, keys: &[String]) {
@@ -240,23 +249,33 @@ async fn speak<H: Handler>(
     }
 }
 
-/// Applies one response away from this thread, then makes the answer.
+/// Resources in one response that are applied on the client's own thread; more would keep others there waiting. Handing
+/// a single change to another thread and back costs more than the change.
+const AT_ONCE_MAX: usize = 16;
+
+/// Applies one response, away from this thread if it is large, then makes the answer.
 async fn take<H: Handler>(
     response: DeltaDiscoveryResponse,
     session: &mut ClientSession,
     handler: &Arc<H>,
 ) -> Result<DeltaDiscoveryRequest, End> {
     count(&response);
-    let summary = Summary::of(&response);
+    let summary = session.summary(&response);
     let kind = response.type_url.clone();
     if !session.knows(&kind) {
         tracing::warn!(type_url = kind, "the control plane sent a type nobody asked for, ignored");
         return Ok(session.applied(&summary, &[]).request);
     }
-    let applying = handler.clone();
-    let work = move || applying.apply(&response.type_url, response.resources, response.removed_resources);
-    let verdict = tokio::task::spawn_blocking(work).await;
-    let verdict = verdict.map_err(|error| End::Error(Status::internal(format!("applying resources: {error}"))))?;
+    let names = summary.names().cloned();
+    let told = response.resources.into_iter().zip(names).map(|(resource, name)| Told { name, resource });
+    let (told, removed) = (told.collect::<Vec<_>>(), response.removed_resources);
+    let verdict = if told.len() + removed.len() <= AT_ONCE_MAX {
+        handler.apply(&kind, told, removed)
+    } else {
+        let (applying, of) = (handler.clone(), kind.clone());
+        let verdict = tokio::task::spawn_blocking(move || applying.apply(&of, told, removed)).await;
+        verdict.map_err(|error| End::Error(Status::internal(format!("applying resources: {error}"))))?
+    };
     let rejected = verdict.err().unwrap_or_default();
     for one in &rejected {
         tracing::warn!(type_url = kind, name = one.name, reason = one.reason, "a resource was rejected");

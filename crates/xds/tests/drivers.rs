@@ -16,13 +16,13 @@ use lateen_rt::{drain::Drain, inbox::Inbox, tasks::Tasks};
 use lateen_wire::{
     core::Node,
     discovery::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse,
         aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
     },
     type_url::{ADDRESS, AUTHORIZATION},
 };
 use lateen_xds::{
-    client::{self, Client, Handler, Mode, Rejected, Subscription},
+    client::{self, Client, Handler, Mode, Rejected, Subscription, Told},
     resource::Entry,
     server::{Events, Peer, Publish, Table, serve},
     session::server::Acknowledged,
@@ -117,11 +117,11 @@ struct Store {
 }
 
 impl Handler for Store {
-    fn apply(&self, type_url: &str, resources: Vec<Resource>, removed: Vec<String>) -> Result<(), Vec<Rejected>> {
+    fn apply(&self, type_url: &str, resources: Vec<Told>, removed: Vec<String>) -> Result<(), Vec<Rejected>> {
         self.order.lock().expect("not poisoned").push(type_url.to_owned());
         let mut rejected = Vec::new();
         self.held.send_modify(|held| {
-            for one in resources {
+            for one in resources.into_iter().map(|told| told.resource) {
                 let value = one.resource.expect("present").value;
                 if value.ends_with(b"bad") {
                     rejected.push(Rejected { name: one.name, reason: "bad".into() });

@@ -187,10 +187,10 @@ impl Chooser<'_> {
     fn shares(&self, scope: Scope, workload: &Workload) -> bool {
         let source = self.source;
         match scope {
-            Scope::Region => source.locality.region == workload.locality.region,
-            Scope::Zone => source.locality.zone == workload.locality.zone,
-            Scope::Subzone => source.locality.subzone == workload.locality.subzone,
-            Scope::Node => source.node == workload.node,
+            Scope::Region => source.place.locality.region == workload.place.locality.region,
+            Scope::Zone => source.place.locality.zone == workload.place.locality.zone,
+            Scope::Subzone => source.place.locality.subzone == workload.place.locality.subzone,
+            Scope::Node => source.place.node == workload.place.node,
             Scope::Cluster => source.cluster == workload.cluster,
             Scope::Network => source.network == workload.network,
         }

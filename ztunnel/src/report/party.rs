@@ -124,8 +124,8 @@ impl Words {
             app: word(&workload.canonical_name),
             version: word(&workload.canonical_revision),
             cluster: text(workload.cluster.as_str()),
-            region: text(&workload.locality.region),
-            zone: text(&workload.locality.zone),
+            region: text(&workload.place.locality.region),
+            zone: text(&workload.place.locality.zone),
         }
     }
 

@@ -1,11 +1,15 @@
 //! `istio.workload`: workloads and services.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use ipnet::IpNet;
 use lateen_types::{
     addr::{NetworkAddress, ip_from_bytes},
     id::{SpiffeId, TrustDomain},
+    intern::Interner,
     name::{ClusterId, NamespacedHostname, PolicyKey},
 };
 use lateen_wire::workload as wire;
@@ -17,30 +21,46 @@ use crate::{
         HealthPolicy, IpFamilies, LoadBalancing, Mode, NetworkCidr, Scope, Service, Visibility, WeightedWaypoint,
     },
     workload::{
-        ApplicationProtocol, ApplicationTunnel, Health, Locality, NetworkMode, PortMap, Tunnel, Workload, WorkloadType,
+        ApplicationProtocol, ApplicationTunnel, Health, Locality, NetworkMode, Place, PortMap, Services, Template,
+        Tunnel, Workload, WorkloadType,
     },
 };
 
-pub(super) fn workload(from: wire::Workload) -> Result<Workload, DecodeError> {
+/// What siblings have in common, once for all of them.
+static TEMPLATES: LazyLock<Interner<Template>> = LazyLock::new(Interner::default);
+/// Nodes, once for all their workloads.
+static PLACES: LazyLock<Interner<Place>> = LazyLock::new(Interner::default);
+
+/// Equal parts of workloads are shared with those read before, and so is the name it is announced by.
+pub(super) fn workload(announced: &Arc<str>, mut from: wire::Workload) -> Result<Workload, DecodeError> {
     if from.uid.is_empty() {
         return Err(DecodeError::Field { field: "uid", reason: "is empty; it is the primary key" });
     }
-    let tunnel = tunnel(&from)?;
-    let identity = identity(&from)?;
-    let services = services(from.services)?;
+    let addresses = from.addresses.iter().map(|ip| word("addresses", ip_from_bytes(ip))).collect::<Result<_, _>>()?;
+    let name = from.name.as_str().into();
+    let uid = if **announced == *from.uid { announced.clone().into() } else { from.uid.as_str().into() };
+    let place = place(std::mem::take(&mut from.node), from.locality.take().unwrap_or_default());
+    let template = template(from)?;
+    Ok(Workload { uid, name, addresses, place: PLACES.share(place), template: TEMPLATES.share(template) })
+}
+
+fn place(node: String, locality: wire::Locality) -> Place {
+    let wire::Locality { region, zone, subzone } = locality;
+    Place {
+        node: node.into(),
+        locality: Locality { region: region.into(), zone: zone.into(), subzone: subzone.into() },
+    }
+}
+
+fn template(from: wire::Workload) -> Result<Template, DecodeError> {
     let policies = from.authorization_policies.iter().map(|key| word("authorization_policies", key.parse()));
-    let locality = from.locality.unwrap_or_default();
-    Ok(Workload {
-        uid: from.uid.into(),
-        name: from.name.into(),
+    Ok(Template {
+        tunnel: tunnel(&from)?,
+        identity: identity(&from)?,
         namespace: from.namespace.into(),
-        addresses: from.addresses.iter().map(|ip| word("addresses", ip_from_bytes(ip))).collect::<Result<_, _>>()?,
         network: from.network.into(),
-        tunnel,
-        identity,
         waypoint: from.waypoint.map(|gateway| self::gateway("waypoint", gateway)).transpose()?,
         network_gateway: from.network_gateway.map(|gateway| self::gateway("network_gateway", gateway)).transpose()?,
-        node: from.node.into(),
         canonical_name: from.canonical_name.into(),
         canonical_revision: from.canonical_revision.into(),
         workload_type: match known("workload_type", from.workload_type)? {
@@ -58,13 +78,8 @@ pub(super) fn workload(from: wire::Workload) -> Result<Workload, DecodeError> {
         },
         cluster: if from.cluster_id.is_empty() { ClusterId::default() } else { from.cluster_id.into() },
         hostname: (!from.hostname.is_empty()).then(|| from.hostname.into()),
-        services,
+        services: services(from.services)?,
         application_tunnel: from.application_tunnel.map(application_tunnel).transpose()?,
-        locality: Locality {
-            region: locality.region.into(),
-            zone: locality.zone.into(),
-            subzone: locality.subzone.into(),
-        },
         network_mode: match known("network_mode", from.network_mode)? {
             wire::NetworkMode::Standard => NetworkMode::Standard,
             wire::NetworkMode::HostNetwork => NetworkMode::HostNetwork,
@@ -93,7 +108,7 @@ fn identity(from: &wire::Workload) -> Result<SpiffeId, DecodeError> {
     word("service_account", SpiffeId::new(trust_domain, from.namespace.as_str().into(), account.into()))
 }
 
-fn services(from: BTreeMap<String, wire::PortList>) -> Result<BTreeMap<NamespacedHostname, Arc<PortMap>>, DecodeError> {
+fn services(from: BTreeMap<String, wire::PortList>) -> Result<Services, DecodeError> {
     let one = |(key, list): (String, wire::PortList)| {
         let key: NamespacedHostname = word("services", key.parse())?;
         Ok((key, Arc::new(ports(&list.ports))))

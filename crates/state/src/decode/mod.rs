@@ -9,6 +9,8 @@ mod stand_in;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use lateen_types::WordError;
 use lateen_wire::workload::{Address, address::Type};
 use prost::Message as _;
@@ -50,9 +52,14 @@ pub enum DecodeError {
 
 /// One `istio.workload.Address`.
 pub fn address(bytes: &[u8]) -> Result<Change, DecodeError> {
+    address_named(&Arc::default(), bytes)
+}
+
+/// One `istio.workload.Address`, announced as `name`; a workload that is called so shares the name.
+pub fn address_named(name: &Arc<str>, bytes: &[u8]) -> Result<Change, DecodeError> {
     let message = Address::decode(bytes).map_err(|error| DecodeError::Bytes(error.to_string()))?;
     match message.r#type {
-        Some(Type::Workload(workload)) => Ok(Change::Workload(Box::new(address::workload(workload)?))),
+        Some(Type::Workload(workload)) => Ok(Change::Workload(Arc::new(address::workload(name, workload)?))),
         Some(Type::Service(service)) => Ok(Change::Service(Box::new(address::service(service)?))),
         None => Err(DecodeError::Field { field: "type", reason: "must be a workload or a service, neither is set" }),
     }

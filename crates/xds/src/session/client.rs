@@ -3,7 +3,10 @@
 //! In: responses, the verdict on each resource, keys to ask for. Out: requests; which keys were answered; whether the
 //! first picture is complete. It outlives streams: what is held is told to the server on reconnect.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use lateen_wire::{
     core::Node,
@@ -11,7 +14,7 @@ use lateen_wire::{
     rpc::Status,
 };
 
-use super::EVERYTHING;
+use super::{EVERYTHING, version::Version};
 
 /// How a type is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +67,7 @@ struct Kind {
     subscription: Subscription,
     /// Name to version of what was applied. A rejected update leaves the entry before it: that is what we hold, and
     /// the server, seeing an older version on reconnect, sends the newer one again.
-    held: BTreeMap<String, String>,
+    held: HashMap<Arc<str>, Version>,
     /// Keys asked for without an answer yet.
     asked: BTreeSet<String>,
     acknowledged: bool,
@@ -75,7 +78,7 @@ impl ClientSession {
     pub fn new(node: Node, subscriptions: &[Subscription]) -> Self {
         let kind = |subscription: &Subscription| Kind {
             subscription: *subscription,
-            held: BTreeMap::new(),
+            held: HashMap::new(),
             asked: BTreeSet::new(),
             acknowledged: false,
         };
@@ -120,6 +123,23 @@ impl ClientSession {
         Applied { request, answered }
     }
 
+    /// What has to be remembered of `response` while its resources are being applied.
+    pub fn summary(&self, response: &DeltaDiscoveryResponse) -> Summary {
+        let kind = self.kinds.iter().find(|kind| kind.subscription.type_url == response.type_url);
+        let is_on_demand = kind.is_some_and(|kind| kind.subscription.mode == Mode::OnDemand);
+        let named = response.resources.iter().map(|one| Named {
+            name: kind.and_then(|kind| kind.name(&one.name)).unwrap_or_else(|| one.name.as_str().into()),
+            version: one.version.as_str().into(),
+            aliases: if is_on_demand { one.aliases.clone() } else { Vec::new() },
+        });
+        Summary {
+            type_url: response.type_url.clone(),
+            nonce: response.nonce.clone(),
+            resources: named.collect(),
+            removed: response.removed_resources.clone(),
+        }
+    }
+
     /// Whether the client subscribed to this type.
     pub fn knows(&self, type_url: &str) -> bool {
         self.kinds.iter().any(|kind| kind.subscription.type_url == type_url)
@@ -141,7 +161,8 @@ impl Kind {
             Mode::Wildcard => Vec::new(),
             Mode::OnDemand => vec![EVERYTHING.to_owned()],
         };
-        let mut versions = self.held.clone();
+        let held = self.held.iter().map(|(name, version)| (name.to_string(), version.to_string()));
+        let mut versions: BTreeMap<String, String> = held.collect();
         // Asked for again by being named without a version.
         versions.extend(self.asked.iter().map(|key| (key.clone(), String::new())));
         DeltaDiscoveryRequest {
@@ -154,13 +175,18 @@ impl Kind {
         }
     }
 
+    /// The name as it is kept, of something that is held.
+    fn name(&self, name: &str) -> Option<Arc<str>> {
+        self.held.get_key_value(name).map(|(name, _)| name.clone())
+    }
+
     fn take(&mut self, response: &Summary, rejected: &[Rejected]) {
         let bad: BTreeSet<&str> = rejected.iter().map(|one| one.name.as_str()).collect();
-        for one in response.resources.iter().filter(|one| !bad.contains(one.name.as_str())) {
+        for one in response.resources.iter().filter(|one| !bad.contains(&*one.name)) {
             self.held.insert(one.name.clone(), one.version.clone());
         }
         for name in &response.removed {
-            self.held.remove(name);
+            self.held.remove(name.as_str());
         }
         self.acknowledged |= rejected.is_empty();
     }
@@ -173,7 +199,7 @@ fn error_detail(rejected: &[Rejected]) -> Option<Status> {
 }
 
 /// What a response was about, kept while its resources are being applied.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     type_url: String,
     nonce: String,
@@ -183,30 +209,24 @@ pub struct Summary {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Named {
-    name: String,
-    version: String,
+    name: Arc<str>,
+    version: Version,
+    /// Of types on demand.
     aliases: Vec<String>,
 }
 
 impl Summary {
-    /// The summary of `response`.
-    pub fn of(response: &DeltaDiscoveryResponse) -> Self {
-        let named = response.resources.iter().map(|one| Named {
-            name: one.name.clone(),
-            version: one.version.clone(),
-            aliases: one.aliases.clone(),
-        });
-        Self {
-            type_url: response.type_url.clone(),
-            nonce: response.nonce.clone(),
-            resources: named.collect(),
-            removed: response.removed_resources.clone(),
-        }
+    /// The names of the resources, in their order, to be shared with what is kept of them.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.resources.iter().map(|one| &one.name)
     }
 
     /// Every key this response says something about.
     fn keys(&self) -> Vec<String> {
-        let came = self.resources.iter().flat_map(|one| std::iter::once(&one.name).chain(&one.aliases));
-        came.chain(&self.removed).cloned().collect()
+        let came = self
+            .resources
+            .iter()
+            .flat_map(|one| std::iter::once(one.name.to_string()).chain(one.aliases.iter().cloned()));
+        came.chain(self.removed.iter().cloned()).collect()
     }
 }

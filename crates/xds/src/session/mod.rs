@@ -11,6 +11,7 @@ pub mod client;
 pub mod server;
 #[cfg(test)]
 mod tests;
+mod version;
 
 /// Subscribes to everything; subscribed and unsubscribed at once it means nothing, for clients that ask key by key.
 pub(crate) const EVERYTHING: &str = "*";

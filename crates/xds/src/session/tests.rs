@@ -9,7 +9,7 @@ use lateen_wire::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
-    client::{ClientSession, Mode, Rejected, Subscription, Summary},
+    client::{ClientSession, Mode, Rejected, Subscription},
     server::{RESPONSE_MAX, ServerSession},
 };
 use crate::{
@@ -73,7 +73,7 @@ impl Pair {
 
     fn client_step(&mut self) -> Option<DeltaDiscoveryResponse> {
         let response = self.down.pop_front()?;
-        let summary = Summary::of(&response);
+        let summary = self.client.summary(&response);
         let mut rejected = Vec::new();
         for one in &response.resources {
             let content = one.resource.as_ref().expect("present").value.clone();
