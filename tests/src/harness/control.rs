@@ -112,7 +112,7 @@ impl Control {
     }
 }
 
-pub(super) fn incoming(netns: &Netns, port: u16) -> impl Stream<Item = io::Result<TcpStream>> + use<> {
+fn incoming(netns: &Netns, port: u16) -> impl Stream<Item = io::Result<TcpStream>> + use<> {
     let options = ListenOptions { netns: Some(netns.clone()), ..ListenOptions::default() };
     let listener = listen::tcp(SocketAddr::from(([127, 0, 0, 1], port)), &options).expect("listen").socket;
     futures::stream::unfold(listener, |listener| async move {

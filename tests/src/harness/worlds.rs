@@ -14,8 +14,13 @@ use std::{
 };
 
 use futures::{Stream, StreamExt as _};
-use lateen_net::netns::Netns;
-use lateen_rt::tasks::Tasks;
+use lateen_controller::serve::listen::secured;
+use lateen_identity::crypto::provider;
+use lateen_net::{
+    listen::{self, ListenOptions},
+    netns::Netns,
+};
+use lateen_rt::{drain::Drain, tasks::Tasks};
 use lateen_wire::{
     discovery::{
         DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
@@ -24,6 +29,10 @@ use lateen_wire::{
     security, type_url, workload as wire,
 };
 use prost::Message;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+};
+use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use tokio::{
     sync::{Mutex, mpsc},
     time::Instant,
@@ -31,7 +40,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-use super::{agent::Agent, control::incoming};
+use super::agent::Agent;
 
 /// How big the mesh is, and who is told.
 #[derive(Debug, Clone)]
@@ -77,6 +86,8 @@ const CONTROL_PORT: u16 = 15012;
 const READY_PORT: u16 = 15021;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const ASK_EVERY: Duration = Duration::from_millis(1);
+/// The file with the control plane's root, beside the agent's socket.
+const ROOTS: &str = "roots.pem";
 const NODE: &str = "node-of-the-measured";
 /// For a whole picture to be acknowledged, by a program that was not optimised.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -89,10 +100,13 @@ pub async fn measure(mesh: &Mesh) -> Measured {
     let (acks, mut acknowledged) = mpsc::channel(16);
     let (say, said) = mpsc::channel(16);
     let plane = Plane { acks, said: Arc::new(Mutex::new(said)), policies: policies(mesh) };
-    let plane = Server::builder()
-        .serve_with_incoming(AggregatedDiscoveryServiceServer::new(plane), incoming(&netns, CONTROL_PORT));
-    tasks.spawn("control-plane", async move { plane.await.expect("served") });
     let directory = tempfile::tempdir().expect("a directory");
+    let options = ListenOptions { netns: Some(netns.clone()), ..ListenOptions::default() };
+    let listener = listen::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, CONTROL_PORT)), &options).expect("listen").socket;
+    // Not every ztunnel speaks to a control plane without TLS.
+    let connections = secured(listener, tls(directory.path()), &tasks, Drain::new());
+    let plane = Server::builder().serve_with_incoming(AggregatedDiscoveryServiceServer::new(plane), connections);
+    tasks.spawn("control-plane", async move { plane.await.expect("served") });
     let socket = directory.path().join("zds.sock");
     let mut agent = Agent::new(&socket);
     let started = Instant::now();
@@ -126,6 +140,24 @@ pub async fn measure(mesh: &Mesh) -> Measured {
     }
     let update_cpu = running.cpu().saturating_sub(cpu) / u32::try_from(mesh.updates.max(1)).expect("few");
     Measured { ready, idle, settled, peak, load, load_cpu, update_cpu, after_updates: running.memory("VmRSS") }
+}
+
+/// A serving certificate for the loopback address; its root is left in `directory`.
+fn tls(directory: &Path) -> Arc<ServerConfig> {
+    let key = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+    let mut root = CertificateParams::default();
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let root = CertifiedIssuer::self_signed(root, key()).expect("a root");
+    std::fs::write(directory.join(ROOTS), root.pem()).expect("written");
+    let (leaf_key, leaf) = (key(), CertificateParams::new(vec![Ipv4Addr::LOCALHOST.to_string()]).expect("an address"));
+    let chain = vec![leaf.signed_by(&leaf_key, &root).expect("a leaf").der().clone()];
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.expect("versions").with_no_client_auth();
+    let mut config =
+        builder.with_single_cert(chain, PrivateKeyDer::Pkcs8(leaf_key.serialize_der().into())).expect("usable");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
 }
 
 /// Asks until the answer is yes.
@@ -314,13 +346,16 @@ struct Running(Child);
 impl Running {
     fn start(program: &Path, netns: &Netns, agent: &Path) -> Self {
         let mut command = Command::new(program);
-        let control = format!("http://127.0.0.1:{CONTROL_PORT}");
+        let control = format!("https://127.0.0.1:{CONTROL_PORT}");
+        let roots = agent.with_file_name(ROOTS);
         command
             .env_clear()
             .env("RUST_LOG", "warn")
             .env("NODE_NAME", NODE)
             .env("XDS_ADDRESS", &control)
             .env("CA_ADDRESS", &control)
+            .env("XDS_ROOT_CA", &roots)
+            .env("CA_ROOT_CA", &roots)
             .env("AUTH_TOKEN", "a token")
             .env("INPOD_ENABLED", "true")
             .env("INPOD_UDS", agent)
