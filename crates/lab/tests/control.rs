@@ -64,6 +64,25 @@ async fn add_node(client: &Client, name: &str) {
     nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(ready)).await.expect("ready");
 }
 
+/// Waits until the scheduler knows that `node` is ready: nodes and what is to run on them come by different watches.
+async fn is_scheduled_to(pods: &Api<Pod>, node: &str) {
+    let only = json!({ "key": "metadata.name", "operator": "In", "values": [node] });
+    let term = json!({ "nodeSelectorTerms": [{ "matchFields": [only] }] });
+    let scout: Pod = of(json!({
+        "metadata": { "name": "scout" },
+        "spec": {
+            "containers": [{ "name": "c", "image": "echo" }],
+            "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": term } },
+        },
+    }));
+    pods.create(&PostParams::default(), &scout).await.expect("created");
+    eventually("the scheduler sends a pod to the node", async || {
+        pods.get("scout").await.expect("there").spec.and_then(|spec| spec.node_name).as_deref() == Some(node)
+    })
+    .await;
+    pods.delete("scout", &DeleteParams::default().grace_period(0)).await.expect("deleted");
+}
+
 /// What a kubelet does: bound pods run and are ready, pods told to end are gone.
 async fn play_kubelets(pods: &Api<Pod>) {
     for (at, pod) in pods.list(&ListParams::default()).await.expect("a list").into_iter().enumerate() {
@@ -98,6 +117,7 @@ async fn a_deployment_and_its_service_come_to_life_and_go() {
 
     let deployments: Api<Deployment> = Api::default_namespaced(client.clone());
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    is_scheduled_to(&pods, "n2").await;
     let slices: Api<EndpointSlice> = Api::default_namespaced(client.clone());
     let wanted: Deployment = of(json!({
         "metadata": { "name": "web" },
