@@ -10,7 +10,8 @@
 //! A side that said it was done is a half-close for the other. Everything else that ends it (a reset, an interruption, a
 //! failure, the future dropped where it stands) aborts both: what was cut short must not look complete.
 //!
-//! Memory: one chunk in flight per direction. A slow reader stops the reads on the other side.
+//! Memory: one chunk in flight per direction. A slow reader stops the reads on the other side. Between two TCP sockets
+//! bulk stays in the kernel (see `bulk`).
 
 use std::{
     future::Future,
@@ -23,8 +24,10 @@ use std::{
 
 use tokio::time::{Sleep, sleep};
 
+mod bulk;
 mod direction;
 mod duplex;
+mod pipe;
 
 pub use duplex::{Duplex, Io};
 

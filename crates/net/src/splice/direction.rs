@@ -11,7 +11,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Duplex, End};
+use super::{
+    Duplex, End,
+    bulk::{Bulk, Line, Next},
+};
 
 /// How much to read at once: what costs no memory of its own until the connection has shown that it moves much. With the
 /// nine bytes that begin an HTTP/2 frame, the first fills one TLS record and the second fills four.
@@ -20,6 +23,9 @@ const SECOND_READ: usize = 4 * 16_384 - 9;
 const SECOND_READ_AFTER: u64 = 1024 * 1024;
 /// After this many chunks in one poll the task yields, so that one busy connection cannot hold a worker.
 const CHUNKS_PER_POLL: usize = 32;
+/// A direction that has moved this much is bulk after so many reads in a row that filled what was asked for.
+const BULK_AFTER: u64 = 128 * 1024;
+const FULL_READS: u8 = 4;
 
 #[derive(Debug, Default)]
 pub(super) struct Direction {
@@ -28,6 +34,10 @@ pub(super) struct Direction {
     /// Read and not yet handed over.
     chunk: Bytes,
     moved: u64,
+    /// In a row.
+    full_reads: u8,
+    /// While the kernel moves the bytes.
+    bulk: Option<Box<Bulk>>,
     /// Whether the writing end holds bytes that a flush would push on.
     unflushed: bool,
     /// Whether something that was read could not be handed over.
@@ -110,17 +120,47 @@ impl Direction {
             self.unflushed = true;
             delivered.fetch_add(taken, Ordering::Relaxed);
         }
-        match from.poll_chunk(context, &mut self.scratch, read_size(self.moved)) {
-            Poll::Ready(Ok(chunk)) if chunk.is_empty() && self.vanished => Poll::Ready(Ok(State::Ended(End::Reset))),
-            Poll::Ready(Ok(chunk)) if chunk.is_empty() => Poll::Ready(Ok(State::Closing)),
+        if let Some(bulk) = self.bulk.as_mut()
+            && let (Some(from), Some(to)) = (from.as_socket(), to.as_socket())
+        {
+            let next = ready!(bulk.poll(context, Line { from, to, delivered }));
+            return Poll::Ready(self.follow(next));
+        }
+        let want = read_size(self.moved);
+        match from.poll_chunk(context, &mut self.scratch, want) {
+            Poll::Ready(Ok(chunk)) if chunk.is_empty() => Poll::Ready(Ok(self.end_of_file())),
             Poll::Ready(Ok(chunk)) => {
+                self.full_reads = if self.moved >= BULK_AFTER && chunk.len() >= want { self.full_reads + 1 } else { 0 };
+                if self.full_reads == FULL_READS {
+                    (self.full_reads, self.scratch) = (0, BytesMut::new());
+                    let sockets = from.as_socket().is_some() && to.as_socket().is_some();
+                    self.bulk = sockets.then(Box::default);
+                }
                 self.chunk = chunk;
                 Poll::Ready(Ok(State::Copying))
             }
-            Poll::Ready(Err(error)) if is_an_end(&error) => Poll::Ready(Ok(State::Ended(End::Reset))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Failed::Reading(error))),
+            Poll::Ready(Err(error)) => Poll::Ready(read_failed(error)),
             Poll::Pending => self.poll_silence(context, to),
         }
+    }
+
+    /// What a step of bulk comes to.
+    fn follow(&mut self, next: Result<Next, Failed>) -> Result<State, Failed> {
+        match next {
+            Ok(Next::Step) => Ok(State::Copying),
+            Ok(Next::Copying(kept)) => {
+                (self.bulk, self.chunk) = (None, kept);
+                Ok(State::Copying)
+            }
+            Ok(Next::Ended) => Ok(self.end_of_file()),
+            Err(Failed::Reading(error)) => read_failed(error),
+            Err(Failed::Writing(error)) => self.write_failed(error),
+        }
+    }
+
+    fn end_of_file(&mut self) -> State {
+        self.bulk = None;
+        if self.vanished { State::Ended(End::Reset) } else { State::Closing }
     }
 
     /// While the reading end is silent, pushes on what the writing end still holds and watches whether it still
@@ -138,6 +178,7 @@ impl Direction {
     fn write_failed(&mut self, error: io::Error) -> Result<State, Failed> {
         self.chunk = Bytes::new();
         self.scratch = BytesMut::new();
+        self.bulk = None;
         self.lost = true;
         if is_an_end(&error) { Ok(State::Ended(end_of_listening(&error))) } else { Err(Failed::Writing(error)) }
     }
@@ -149,6 +190,10 @@ impl Direction {
             Ok(()) | Err(_) => Poll::Ready(Ok(State::Ended(End::Closed))),
         }
     }
+}
+
+fn read_failed(error: io::Error) -> Result<State, Failed> {
+    if is_an_end(&error) { Ok(State::Ended(End::Reset)) } else { Err(Failed::Reading(error)) }
 }
 
 /// How the reading end's sending ended when the writing end takes no more, for this reason.

@@ -33,6 +33,11 @@ pub trait Duplex: Unpin {
     /// Tells the peer that no more will come; receiving goes on.
     fn poll_half_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// The socket, for ends that are nothing but one: between two of them the kernel can move the bytes.
+    fn as_socket(&self) -> Option<&TcpStream> {
+        None
+    }
+
     /// Ready once the peer wants nothing more, for ends that can tell before the next write, with the error a write would
     /// meet: [`io::ErrorKind::ConnectionReset`] if the peer has vanished.
     fn poll_unwanted(&mut self, _: &mut Context<'_>) -> Poll<io::Error> {
@@ -78,6 +83,10 @@ impl Duplex for TcpStream {
 
     fn poll_half_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_shutdown(context)
+    }
+
+    fn as_socket(&self) -> Option<&TcpStream> {
+        Some(self)
     }
 
     /// Closing sends RST then, and the kernel's send buffer is forgotten: what the peer's window had room for has left.

@@ -254,3 +254,132 @@ async fn a_hundred_megabytes_go_each_way() {
     assert_eq!(ended(rig.outcome).await, CLOSED);
     assert_eq!((rig.meter.from_source(), rig.meter.from_destination()), (HUNDRED_MB, HUNDRED_MB));
 }
+
+/// Through sockets and through chunks alike: whatever sizes the bytes come and go in, and whenever either side pauses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_of_all_sizes_arrive_in_order() {
+    for seed in 0..12_u64 {
+        if seed % 2 == 0 { mixed(Rig::new().await, seed).await } else { mixed(Rig::of(Io).await, seed).await }
+    }
+}
+
+async fn mixed(rig: Rig, seed: u64) {
+    // Bursts of bulk between small words, from a small generator whose run the seed names.
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let sizes: Vec<usize> = (0..60)
+        .map(|_| if next(3) == 0 { next(3 * 1024 * 1024) } else { next(600) + 1 })
+        .map(|size| usize::try_from(size).expect("small"))
+        .collect();
+    let total: usize = sizes.iter().sum();
+    let (mut client, mut server) = (rig.client, rig.server);
+    let sending = async {
+        let block: Vec<u8> = (0..=250_u8).cycle().take(3 * 1024 * 1024 + 251).collect();
+        let mut at = 0;
+        for size in sizes {
+            client.write_all(&block[at % 251..at % 251 + size]).await.expect("write");
+            at += size;
+        }
+        client.shutdown().await.expect("shutdown");
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.expect("read");
+        assert_eq!(rest, b"done");
+    };
+    let receiving = async {
+        let (mut at, mut into) = (0, vec![0; 700 * 1024]);
+        loop {
+            let length = server.read(&mut into).await.expect("read");
+            if length == 0 {
+                break;
+            }
+            assert!(into[..length].iter().enumerate().all(|(index, byte)| usize::from(*byte) == (at + index) % 251));
+            at += length;
+        }
+        assert_eq!(at, total, "seed {seed}");
+        server.write_all(b"done").await.expect("write");
+        server.shutdown().await.expect("shutdown");
+    };
+    soon(both(sending, receiving)).await;
+    assert_eq!(ended(rig.outcome).await, CLOSED);
+    assert_eq!((rig.meter.from_source(), rig.meter.from_destination()), (total as u64, 4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_that_nobody_reads_for_long_is_kept_whole() {
+    let mut rig = Rig::new().await;
+    let block: Vec<u8> = (0..=250_u8).cycle().take(251 * 1024).collect();
+    let (mut sent, mut read, mut into) = (0, 0, vec![0; 1024 * 1024]);
+    let mut check = |bytes: &[u8]| {
+        assert!(bytes.iter().enumerate().all(|(index, byte)| usize::from(*byte) == (read + index) % 251));
+        read += bytes.len();
+    };
+    // First it is seen to be bulk, then its reader stops for longer than a pipe waits.
+    for _ in 0..64 {
+        rig.client.write_all(&block).await.expect("write");
+        sent += block.len();
+        let length = soon(rig.server.read(&mut into)).await.expect("read");
+        check(&into[..length]);
+    }
+    while let Ok(written) = within("a write", Duration::from_millis(1500), rig.client.write(&block[sent % 251..])).await
+    {
+        sent += written.expect("write");
+    }
+    rig.client.shutdown().await.expect("shutdown");
+    loop {
+        match soon(rig.server.read(&mut into)).await.expect("read") {
+            0 => break,
+            length => check(&into[..length]),
+        }
+    }
+    assert_eq!((read, rig.meter.from_source()), (sent, sent as u64));
+}
+
+/// Once a direction is bulk the rules of the end are the same: what was sent arrives, then the reset.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_that_is_reset_does_not_look_complete() {
+    let Rig { mut client, mut server, meter, outcome, interrupt: _uncut } = Rig::new().await;
+    let length = 8 * 1024 * 1024;
+    let sending = async {
+        client.write_all(&vec![7; length]).await.expect("write");
+        while meter.from_source() < length as u64 {
+            tokio::task::yield_now().await;
+        }
+        client.set_zero_linger().expect("linger");
+        drop(client);
+    };
+    let receiving = async {
+        server.read_exact(&mut vec![0; length]).await.expect("all that was sent");
+        is_reset(&mut server).await;
+    };
+    soon(both(sending, receiving)).await;
+    assert_eq!(ended(outcome).await, Outcome::Ended { source: End::Reset, destination: End::Abandoned });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_that_is_cut_does_not_look_complete() {
+    let Rig { mut client, mut server, meter: _, outcome, interrupt } = Rig::new().await;
+    let mut into = vec![0; 1024 * 1024];
+    let sending = async { while client.write_all(&[7; 64 * 1024]).await.is_ok() {} };
+    let receiving = async {
+        let mut read = 0;
+        while read < 16 * 1024 * 1024 {
+            read += server.read(&mut into).await.expect("read");
+        }
+        interrupt.send(()).expect("the splice runs");
+        let error = loop {
+            match server.read(&mut into).await {
+                Ok(0) => panic!("a clean end"),
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(outcome.await.expect("ends").expect("no failure"), Outcome::Interrupted("cut"));
+    };
+    soon(both(sending, receiving)).await;
+}
