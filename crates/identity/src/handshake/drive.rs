@@ -93,6 +93,7 @@ where
     flight.send(&mut socket).await.map_err(HandshakeError::Connection)?;
     let peer: SpiffeId = peer_of(side.common())?;
     let negotiated = super::Negotiated::of(side.common());
+    tracing::debug!(%peer, ?negotiated, "TLS is established");
     let (secrets, kernel) = side.into_kernel().map_err(HandshakeError::Tls)?;
     let Flight { received, early, .. } = flight;
     let stream = SecureStream::new(Established { socket, secrets, kernel, early, unread: received })?;

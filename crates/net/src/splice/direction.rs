@@ -17,14 +17,16 @@ use super::{
 };
 
 /// How much to read at once: what costs no memory of its own until the connection has shown that it moves much. With the
-/// nine bytes that begin an HTTP/2 frame, the first fills one TLS record and the second fills four.
+/// nine bytes that begin an HTTP/2 frame, the first fills one TLS record and the second fills sixteen.
 const FIRST_READ: usize = 16_384 - 9;
-const SECOND_READ: usize = 4 * 16_384 - 9;
+const SECOND_READ: usize = 16 * 16_384 - 9;
 const SECOND_READ_AFTER: u64 = 1024 * 1024;
 /// After this many chunks in one poll the task yields, so that one busy connection cannot hold a worker.
 const CHUNKS_PER_POLL: usize = 32;
-/// A direction that has moved this much is bulk after so many reads in a row that filled what was asked for.
+/// A direction that has moved this much is bulk after so many reads in a row that were this large, or all that was asked
+/// for.
 const BULK_AFTER: u64 = 128 * 1024;
+const FULL_READ: usize = 4 * 16_384 - 9;
 const FULL_READS: u8 = 4;
 
 #[derive(Debug, Default)]
@@ -130,7 +132,8 @@ impl Direction {
         match from.poll_chunk(context, &mut self.scratch, want) {
             Poll::Ready(Ok(chunk)) if chunk.is_empty() => Poll::Ready(Ok(self.end_of_file())),
             Poll::Ready(Ok(chunk)) => {
-                self.full_reads = if self.moved >= BULK_AFTER && chunk.len() >= want { self.full_reads + 1 } else { 0 };
+                let is_full = self.moved >= BULK_AFTER && chunk.len() >= want.min(FULL_READ);
+                self.full_reads = if is_full { self.full_reads + 1 } else { 0 };
                 if self.full_reads == FULL_READS {
                     (self.full_reads, self.scratch) = (0, BytesMut::new());
                     let sockets = from.as_socket().is_some() && to.as_socket().is_some();
