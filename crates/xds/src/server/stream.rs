@@ -4,7 +4,7 @@
 //! A client that does not acknowledge, or does not read, is cut after [`ACKNOWLEDGE_TIMEOUT`]; it costs no more than its
 //! session until then.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use lateen_rt::{deadline::within, drain::Drain};
 use lateen_wire::{
@@ -43,6 +43,12 @@ pub trait Events: Send + Sync + 'static {
     /// A response was acknowledged, or rejected.
     fn acknowledged(&self, peer: &Peer, what: &Acknowledged) {
         let _unused = (peer, what);
+    }
+
+    /// The client has acknowledged all of a type that concerns it up to this revision of the table; `None` when it has
+    /// just asked for the type. Called after `acknowledged`.
+    fn progressed(&self, peer: &Peer, type_url: &str, revision: Option<u64>) {
+        let _unused = (peer, type_url, revision);
     }
 }
 
@@ -85,7 +91,14 @@ where
     let peer = events.admit(node)?;
     tracing::info!(node = peer.id, "a proxy subscribed");
     let mut changes = table.subscribe();
-    let mut stream = Live { session: ServerSession::new(peer.clone()), peer, table, events, cut_at: None };
+    let mut stream = Live {
+        session: ServerSession::new(peer.clone()),
+        peer,
+        table,
+        events,
+        cut_at: None,
+        reported: BTreeMap::new(),
+    };
     stream.take(&first)?;
     let settled = Instant::now() + SETTLE;
     let mut settling = !stream.session.is_subscribed(type_url::AUTHORIZATION);
@@ -93,6 +106,7 @@ where
         if !settling {
             stream.send(responses)?;
         }
+        stream.report();
         // Dropping any branch loses nothing: requests and revisions stay where they are until taken.
         tokio::select! {
             request = requests.next() => match request {
@@ -122,6 +136,8 @@ struct Live<'t, E> {
     events: &'t E,
     /// When the oldest answer still out must have been acknowledged.
     cut_at: Option<Instant>,
+    /// What `progressed` was last called with.
+    reported: BTreeMap<String, Option<u64>>,
 }
 
 impl<E: Events> Live<'_, E> {
@@ -141,6 +157,17 @@ impl<E: Events> Live<'_, E> {
             self.cut_at = self.session.awaits_acknowledgement().then(|| Instant::now() + ACKNOWLEDGE_TIMEOUT);
         }
         Ok(())
+    }
+
+    fn report(&mut self) {
+        for (type_url, revision) in self.session.progress() {
+            let before = self.reported.get(type_url);
+            // While something is on its way the client stays where it was.
+            if before.is_none() || (revision.is_some() && before != Some(&revision)) {
+                self.events.progressed(&self.peer, type_url, revision);
+                self.reported.insert(type_url.to_owned(), revision);
+            }
+        }
     }
 
     fn send(&mut self, responses: &Queue) -> Result<(), Status> {

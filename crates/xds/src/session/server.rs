@@ -151,6 +151,15 @@ impl ServerSession {
         self.kinds.iter().any(|kind| kind.pending.is_some())
     }
 
+    /// How far the client is with each type it asked for: the table's revision up to which it has acknowledged all that
+    /// concerns it; `None` while something is on its way.
+    pub fn progress(&self) -> impl Iterator<Item = (&str, Option<u64>)> {
+        self.kinds.iter().map(|kind| {
+            let settled = kind.pending.is_none() && !kind.has_work();
+            (kind.type_url.as_str(), settled.then_some(kind.at))
+        })
+    }
+
     /// Whether this type was asked for on this stream.
     pub fn is_subscribed(&self, type_url: &str) -> bool {
         self.kinds.iter().any(|kind| kind.type_url == type_url)

@@ -344,3 +344,23 @@ fn both_ends_converge_under_loss_repeats_and_reconnects() {
         history(seed, &ON_DEMAND);
     }
 }
+
+#[test]
+fn progress_is_what_was_acknowledged() {
+    let mut pair = Pair::new(&[(AUTHORIZATION, Mode::Wildcard), (ADDRESS, Mode::OnDemand)]);
+    let progress = |pair: &Pair| -> Vec<(String, Option<u64>)> {
+        pair.server.progress().map(|(kind, revision)| (kind.to_owned(), revision)).collect()
+    };
+    let at = |revision| vec![(AUTHORIZATION.to_owned(), revision), (ADDRESS.to_owned(), Some(2))];
+    pair.table.publish([put(AUTHORIZATION, "n/p", "1")]);
+    pair.settle();
+    pair.table.publish([put(AUTHORIZATION, "n/p", "2"), put(ADDRESS, "uid", "1")]);
+    pair.server_step();
+    // The workload is nothing this client asked for, so it is up to date with those; the policy is on its way.
+    assert_eq!(progress(&pair), at(None));
+    pair.server_send();
+    pair.client_step();
+    assert_eq!(progress(&pair), at(None));
+    pair.server_step();
+    assert_eq!(progress(&pair), at(Some(2)));
+}
