@@ -3,13 +3,18 @@
 use std::{io, sync::Arc};
 
 use lateen_cluster::client;
-use lateen_rt::{deadline::Elapsed, drain::Drain, inbox::Inbox, ready::Readiness, tasks::Tasks};
+use lateen_rt::{
+    deadline::Elapsed,
+    drain::Drain,
+    inbox::Inbox,
+    ready::{Condition, Readiness},
+    tasks::Tasks,
+};
 use lateen_telemetry::{
     admin::{self, Router},
     log,
     metrics::{self as telemetry, Registry},
 };
-use lateen_types::id::TrustDomain;
 use lateen_xds::server::Table;
 use tokio::{net::TcpListener, sync::watch};
 
@@ -20,15 +25,21 @@ use crate::{
         authn::Reviewer,
         authority::Authority,
         keep::{self, Sources},
-        residents::{Residents, Rules},
+        residents::Residents,
     },
     config::Config,
+    derive::Mesh,
+    enforcement::Enforcement,
     graph::Graph,
+    leader::{self, Election, Leading},
     names,
     publish::Publisher,
+    scope::Scope,
     serve::{self, discovery, listen, tls::Serving},
+    settings::{self, Settings},
     status::Statuses,
-    watch::{Stores, Watch},
+    vips::Giver,
+    watch::{Change, Incomplete, Stores, Watch},
 };
 
 /// Why the program could not start.
@@ -95,6 +106,7 @@ pub async fn run(config: Config, sockets: Sockets, shown: Shown, drain: Drain) -
     let readiness = Readiness::new();
     let authority_found = readiness.condition("certificate authority");
     let published = readiness.condition("first picture");
+    let settled = readiness.condition("mesh settings");
     show(&sockets.ready.local_addr(), "readiness");
     let ready = Router::new().route("/ready", {
         let readiness = readiness.clone();
@@ -104,36 +116,54 @@ pub async fn run(config: Config, sockets: Sockets, shown: Shown, drain: Drain) -
     admin_server("metrics", sockets.metrics, operators(shown), (&tasks, &drain));
 
     let kube = client::connect(&config.access).await?;
-    let rooms = Rooms { client: kube, stores: Stores::default(), residents: Residents::default(), readiness };
-    let (inbox, anchors) = (Inbox::new(), Inbox::new());
+    let inbox = Inbox::new();
+    let Some(settings) = settings(&config, kube.clone(), inbox.clone(), (&tasks, &drain)).await else {
+        return Ok(tasks.join(config.drain_timeout).await?);
+    };
+    settled.set(true);
+    let lease = leader::lease_name(&config.revision);
+    let (election, leading) = Election::new(kube.clone(), &config.namespace, lease, config.identity.clone());
+    tasks.spawn("leader election", election.run(drain.clone()));
+    let rooms = Rooms {
+        client: kube,
+        stores: Stores::default(),
+        residents: Residents::default(),
+        readiness,
+        settings,
+        leading,
+        enforcement: Enforcement::default(),
+    };
+    let (anchors, vips) = (Inbox::new(), Inbox::new());
     let following = Watch {
         client: rooms.client.clone(),
         stores: rooms.stores.clone(),
         inbox: inbox.clone(),
         anchors: anchors.clone(),
+        vips: vips.clone(),
+        revision: config.revision.clone(),
         residents: rooms.residents.clone(),
         readiness: rooms.readiness.clone(),
     };
     let incomplete = following.start(&tasks, &drain);
-
-    let (table, statuses) = (Table::new(), Statuses::default());
-    let publisher = Publisher {
-        inbox,
-        stores: rooms.stores.clone(),
-        graph: Graph::new(config.mesh.clone()),
-        table: table.clone(),
-        statuses: statuses.clone(),
-        pace: config.pace,
-        published,
+    let table = Table::new();
+    rooms.publish(
+        &config,
+        Published { inbox, table: table.clone(), condition: published, incomplete },
+        (&tasks, &drain),
+    );
+    let giver = Giver {
+        client: rooms.client.clone(),
+        entries: rooms.stores.entries.clone(),
+        inbox: vips,
+        leading: rooms.leading.clone(),
     };
-    background("publishing", publisher.run(incomplete), (&tasks, &drain));
-    background("writing statuses", statuses.run(rooms.client.clone()), (&tasks, &drain));
+    background("giving addresses", giver.run(), (&tasks, &drain));
 
     let sources = Sources {
         client: rooms.client.clone(),
         namespace: config.namespace.clone(),
         directory: config.ca_directory.clone(),
-        trust_domain: config.mesh.trust_domain.clone(),
+        trust_domain: rooms.mesh(&config).trust_domain,
     };
     let authority = tokio::select! {
         authority = keep::first(&sources) => authority,
@@ -141,12 +171,15 @@ pub async fn run(config: Config, sockets: Sockets, shown: Shown, drain: Drain) -
     };
     authority_found.set(true);
     let current = authority.subscribe();
-    background("following the CA", keep::follow(sources, authority), (&tasks, &drain));
+    background("following the CA", keep::follow(sources, authority, rooms.leading.clone()), (&tasks, &drain));
+    background("the CA's expiry", expiry(current.clone()), (&tasks, &drain));
     let hand_out = Anchors {
         client: rooms.client.clone(),
         namespaces: rooms.stores.namespaces.clone(),
         inbox: anchors,
         authority: current.clone(),
+        settings: rooms.settings.clone(),
+        leading: rooms.leading.clone(),
     };
     background("handing out trust anchors", hand_out.run(), (&tasks, &drain));
 
@@ -157,12 +190,72 @@ pub async fn run(config: Config, sockets: Sockets, shown: Shown, drain: Drain) -
     Ok(tasks.join(config.drain_timeout).await?)
 }
 
+/// What holds for the mesh, once that is known; nothing when `drain` begins before.
+async fn settings(
+    config: &Config,
+    client: kube::Client,
+    inbox: Inbox<Change>,
+    (tasks, drain): (&Tasks, &Drain),
+) -> Option<watch::Receiver<Option<Arc<Settings>>>> {
+    let (current, mut known) = watch::channel(None);
+    let following = settings::Following {
+        client,
+        name: settings::config_map(&config.revision),
+        usual: Settings::usual(config.mesh.clone(), &config.namespace),
+        inbox,
+        current,
+    };
+    background("following the settings", following.run(), (tasks, drain));
+    tokio::select! {
+        found = known.wait_for(Option::is_some) => if found.is_err() { return None },
+        () = drain.draining() => return None,
+    }
+    Some(known)
+}
+
 /// What several rooms share.
 struct Rooms {
     client: kube::Client,
     stores: Stores,
     residents: Residents,
     readiness: Readiness,
+    settings: watch::Receiver<Option<Arc<Settings>>>,
+    leading: Leading,
+    enforcement: Enforcement,
+}
+
+/// What publishing alone needs.
+struct Published {
+    inbox: Inbox<Change>,
+    table: Table,
+    condition: Condition,
+    incomplete: Incomplete,
+}
+
+impl Rooms {
+    fn mesh(&self, config: &Config) -> Mesh {
+        self.settings.borrow().as_ref().map_or_else(|| config.mesh.clone(), |settings| settings.mesh.clone())
+    }
+
+    fn publish(&self, config: &Config, parts: Published, owners: (&Tasks, &Drain)) {
+        let statuses = Statuses::default();
+        let publisher = Publisher {
+            inbox: parts.inbox,
+            stores: self.stores.clone(),
+            graph: Graph::new(self.mesh(config)),
+            table: parts.table,
+            statuses: statuses.clone(),
+            enforcement: self.enforcement.clone(),
+            settings: self.settings.clone(),
+            scope: Scope::default(),
+            residents: self.residents.clone(),
+            pace: config.pace,
+            published: parts.condition,
+        };
+        background("publishing", publisher.run(parts.incomplete), owners);
+        background("counting proxies", self.enforcement.clone().run(statuses.clone()), owners);
+        background("writing statuses", statuses.run(self.client.clone(), self.leading.clone()), owners);
+    }
 }
 
 /// What the secure port needs.
@@ -178,7 +271,6 @@ impl Door<'_> {
         let config = self.config;
         let names = serve::tls::names(&config.namespace, &config.revision, &config.custom_hosts);
         let first = self.authority.borrow().clone();
-        expiry(&first);
         let serving = Serving::new(&first, names)?;
         show(&listener.local_addr(), "discovery and certificates");
         let connections = listen::secured(listener, serving.config()?, tasks, drain.clone());
@@ -192,16 +284,14 @@ impl Door<'_> {
             readiness: self.rooms.readiness.clone(),
             tasks: tasks.clone(),
             drain: drain.clone(),
-        };
-        let rules = Rules {
-            trusted: config.trusted_accounts.clone(),
-            trust_domain: TrustDomain::from(mesh.trust_domain.as_str()),
+            enforcement: self.rooms.enforcement.clone(),
         };
         let ca = ca::service::Service {
             reviewer,
             authority: self.authority,
             residents: self.rooms.residents.clone(),
-            rules,
+            trusted: config.trusted_accounts.clone(),
+            settings: self.rooms.settings.clone(),
             lifetimes: config.lifetimes,
         };
         tasks.spawn("answering", serve::serve(connections, discovery, ca, drain.clone()));
@@ -209,9 +299,16 @@ impl Door<'_> {
     }
 }
 
-fn expiry(authority: &Authority) {
-    let end = authority.not_after().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-    metrics::gauge!(names::ROOT_EXPIRY).set(end.as_secs_f64());
+/// Shows when the CA ends, for ever.
+async fn expiry(mut authority: watch::Receiver<Arc<Authority>>) {
+    loop {
+        let end = authority.borrow_and_update().not_after();
+        let end = end.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+        metrics::gauge!(names::ROOT_EXPIRY).set(end.as_secs_f64());
+        if authority.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Starts work that may be dropped at any time.

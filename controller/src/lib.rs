@@ -7,12 +7,17 @@ pub mod app;
 pub mod ca;
 pub mod config;
 pub mod derive;
+pub mod enforcement;
 pub mod facts;
 pub mod graph;
+pub mod leader;
 pub mod names;
 pub mod publish;
+pub mod scope;
 pub mod serve;
+pub mod settings;
 pub mod status;
+pub mod vips;
 pub mod watch;
 
 /// The time certificates and people live by. (Waits use tokio's clock.)

@@ -3,15 +3,22 @@
 //! In: the inbox, once all stores are complete. Out: one published batch per burst of changes, and what authors of
 //! policies are told. A burst ends when nothing arrives for `quiet`, or after `max`.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use lateen_rt::{inbox::Inbox, ready::Condition};
-use lateen_xds::server::Table;
-use tokio::time::{Instant, timeout_at};
+use lateen_xds::server::{Table, View};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
+    ca::residents::Residents,
+    enforcement::Enforcement,
     graph::{Delta, Graph},
     names,
+    scope::Scope,
+    settings::Settings,
     status::Statuses,
     watch::{Change, Incomplete, Stores},
 };
@@ -44,6 +51,14 @@ pub struct Publisher {
     pub table: Table,
     /// What authors are told.
     pub statuses: Statuses,
+    /// Which policies are in force where.
+    pub enforcement: Enforcement,
+    /// What holds for the whole mesh.
+    pub settings: watch::Receiver<Option<Arc<Settings>>>,
+    /// The namespaces within, as of the last batch.
+    pub scope: Scope,
+    /// Who lives on which node, within the scope only.
+    pub residents: Residents,
     /// How long to wait for more.
     pub pace: Pace,
     /// Holds once the first picture is published.
@@ -81,18 +96,26 @@ impl Publisher {
     }
 
     /// Derives and publishes; gives the graph back, unless deriving panicked.
-    async fn publish(&mut self, batch: HashSet<Change>, since: Instant) -> Option<Graph> {
+    async fn publish(&mut self, mut batch: HashSet<Change>, since: Instant) -> Option<Graph> {
         let started = Instant::now();
-        let stores = self.stores.clone();
+        let settings = self.settings.borrow().clone();
+        let mesh = settings.as_ref().map_or_else(|| self.graph.mesh().clone(), |settings| settings.mesh.clone());
+        if let Some(settings) = settings.filter(|_| changes_scope(&batch)) {
+            let scope = Scope::of(&settings, &self.stores.namespaces);
+            self.residents.keep_within(scope.clone());
+            batch.extend(self.stores.moved(&self.scope, &scope));
+            self.scope = scope;
+        }
+        let (stores, scope) = (self.stores.clone(), self.scope.clone());
         let empty = Graph::new(self.graph.mesh().clone());
         let mut graph = std::mem::replace(&mut self.graph, empty);
         // With many thousands of changes this takes long enough to hold up the streams of a worker thread.
         let work = move || {
-            let updates = batch.into_iter().map(|change| stores.update(change)).collect();
-            let delta = graph.apply(updates);
+            let updates = batch.iter().filter_map(|change| stores.update(change, &scope)).collect();
+            let delta = graph.apply(&mesh, updates);
             (graph, delta)
         };
-        let (graph, Delta { changes, conditions }) = match tokio::task::spawn_blocking(work).await {
+        let (graph, Delta { changes, conditions, enforcing }) = match tokio::task::spawn_blocking(work).await {
             Ok(done) => done,
             Err(error) => {
                 tracing::error!(%error, "deriving failed; this is a bug, please report it. Proxies keep what they have");
@@ -105,9 +128,15 @@ impl Publisher {
             metrics::counter!(names::PUSHES).increment(1);
             self.table.publish(changes);
         }
+        self.enforcement.begin(enforcing, self.table.with(View::revision));
         conditions.into_iter().for_each(|told| self.statuses.tell(told));
         metrics::histogram!(names::DERIVE).record(started.elapsed().as_secs_f64());
         metrics::histogram!(names::DEBOUNCE).record(since.elapsed().as_secs_f64());
         Some(graph)
     }
+}
+
+/// Whether namespaces may have come into the mesh or left it.
+fn changes_scope(batch: &HashSet<Change>) -> bool {
+    batch.iter().any(|change| matches!(change, Change::Namespace(_) | Change::Settings))
 }

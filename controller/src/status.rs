@@ -1,35 +1,40 @@
-//! Tells authors of policies what became of them, in their objects' status.
+//! Tells authors of objects what became of them, in their objects' status.
 //!
-//! In: what is to be said. Out: the condition `ZtunnelAccepted`. It is written only where it differs, so that replicas
-//! and restarts do not write over and over.
+//! In: what is to be said. Out: conditions. They are written by the leader only, and only where they differ, so that
+//! replicas and restarts do not write over and over. Each reporter's conditions are kept apart by its field manager.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures::StreamExt as _;
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
 };
-use lateen_cluster::{
-    api::{AuthorizationPolicy, StatusCondition},
-    store::Key,
-};
+use lateen_cluster::{api::StatusCondition, store::Key};
 use lateen_rt::{backoff::Backoff, deadline::within, inbox::Inbox};
 use parking_lot::Mutex;
+use serde::Deserialize as _;
 use serde_json::json;
 
-use crate::{graph::Told, names};
+use crate::{
+    derive::{enforced::ENFORCED, waypoint::BOUND, word::Word},
+    graph::{Kind, Object, Reporter, Told},
+    leader::Leading,
+    names,
+};
 
-const CONDITION: &str = "ZtunnelAccepted";
-/// Who wrote a field, as server-side apply records it.
-const FIELD_MANAGER: &str = "istio-ambient-ztunnel-policy";
 const API_TIMEOUT: Duration = Duration::from_secs(10);
 const ATTEMPTS_MAX: u32 = 5;
+/// Objects written at a time.
+const WRITERS_MAX: usize = 8;
 
-/// What is still to be said; clones share it. Only the newest word about each policy is kept.
+type Place = (Object, Reporter);
+
+/// What is to be said; clones share it. The newest word about each object is kept, so that a new leader can say it all.
 #[derive(Debug, Clone)]
 pub struct Statuses {
-    newest: Arc<Mutex<HashMap<Key, Told>>>,
-    inbox: Inbox<Key>,
+    newest: Arc<Mutex<HashMap<Place, Told>>>,
+    inbox: Inbox<Place>,
 }
 
 impl Default for Statuses {
@@ -41,26 +46,57 @@ impl Default for Statuses {
 impl Statuses {
     /// Remembers to say this.
     pub fn tell(&self, told: Told) {
-        let key = told.policy.clone();
-        self.newest.lock().insert(key.clone(), told);
-        self.inbox.push(key);
+        let place = (told.object.clone(), told.reporter);
+        if told.is_gone {
+            self.newest.lock().remove(&place);
+            return;
+        }
+        self.newest.lock().insert(place.clone(), told);
+        self.inbox.push(place);
     }
 
-    /// Says it all, for ever.
-    pub async fn run(self, client: Client) {
+    /// Says it all while this process leads, for ever.
+    pub async fn run(self, client: Client, mut leading: Leading) {
         loop {
-            for key in self.inbox.drain().await {
-                let told = self.newest.lock().remove(&key);
-                if let Some(told) = told {
-                    write(&client, &told).await;
-                }
+            if leading.wait_for(|leads| *leads).await.is_err() {
+                return;
             }
+            let all: Vec<Place> = self.newest.lock().keys().cloned().collect();
+            all.into_iter().for_each(|place| self.inbox.push(place));
+            // A batch that is dropped when leadership ends is said by the next leader.
+            tokio::select! {
+                () = self.write_all(&client) => {}
+                ended = leading.wait_for(|leads| !*leads) => if ended.is_err() { return },
+            }
+        }
+    }
+
+    async fn write_all(&self, client: &Client) {
+        loop {
+            let batch = self.inbox.drain().await;
+            let writes = futures::stream::iter(batch).map(|place| async move {
+                let told = self.newest.lock().get(&place).cloned();
+                if let Some(told) = told {
+                    write(client, &told).await;
+                    self.forget(&place, &told);
+                }
+            });
+            writes.buffer_unordered(WRITERS_MAX).collect::<()>().await;
+        }
+    }
+
+    /// What was taken back need not be kept.
+    fn forget(&self, place: &Place, told: &Told) {
+        let mut newest = self.newest.lock();
+        if told.words.is_empty() && newest.get(place) == Some(told) {
+            newest.remove(place);
         }
     }
 }
 
 async fn write(client: &Client, told: &Told) {
-    let api: Api<AuthorizationPolicy> = Api::namespaced(client.clone(), &told.policy.namespace);
+    let key = &told.object.key;
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &key.namespace, &resource(told.object.kind));
     let mut pace = Backoff::new(Duration::from_millis(200), Duration::from_secs(5)).with_jitter(0.2);
     for _ in 0..ATTEMPTS_MAX {
         let reason = match within("writing a status", API_TIMEOUT, attempt(&api, told)).await {
@@ -69,75 +105,134 @@ async fn write(client: &Client, told: &Told) {
             Ok(Err(error)) => error.to_string(),
             Err(late) => late.to_string(),
         };
-        tracing::debug!(policy = %told.policy, reason, "writing a status failed; trying again");
+        tracing::debug!(object = %key, kind = ?told.object.kind, reason, "writing a status failed; trying again");
         tokio::time::sleep(pace.next_wait()).await;
     }
     metrics::counter!(names::STATUS_ERRORS).increment(1);
-    tracing::warn!(policy = %told.policy, "the status of a policy could not be written");
+    tracing::warn!(object = %key, kind = ?told.object.kind, "the status of an object could not be written");
 }
 
-async fn attempt(api: &Api<AuthorizationPolicy>, told: &Told) -> Result<(), kube::Error> {
-    let held = api.get_status(&told.policy.name).await?.status.unwrap_or_default();
-    let held = held.conditions.into_iter().find(|condition| condition.type_ == CONDITION);
-    let wanted = wanted(told, held.as_ref());
-    if wanted.is_none() && held.is_none() || wanted.is_some() && wanted == held {
+fn resource(kind: Kind) -> ApiResource {
+    let (group, name) = match kind {
+        Kind::AuthorizationPolicy => ("security.istio.io", "AuthorizationPolicy"),
+        Kind::PeerAuthentication => ("security.istio.io", "PeerAuthentication"),
+        Kind::Service => ("", "Service"),
+        Kind::ServiceEntry => ("networking.istio.io", "ServiceEntry"),
+        Kind::WorkloadEntry => ("networking.istio.io", "WorkloadEntry"),
+    };
+    let kind = GroupVersionKind::gvk(group, "v1", name);
+    match name {
+        // The plural that is guessed is not always the one.
+        "AuthorizationPolicy" => ApiResource::from_gvk_with_plural(&kind, "authorizationpolicies"),
+        "ServiceEntry" => ApiResource::from_gvk_with_plural(&kind, "serviceentries"),
+        "WorkloadEntry" => ApiResource::from_gvk_with_plural(&kind, "workloadentries"),
+        _ => ApiResource::from_gvk(&kind),
+    }
+}
+
+/// The conditions a reporter may have written on an object.
+fn own(reporter: Reporter) -> &'static [&'static str] {
+    match reporter {
+        Reporter::Ztunnel => &["ZtunnelAccepted"],
+        Reporter::Waypoint => &["WaypointAccepted"],
+        Reporter::Service => &[BOUND, "istio.io/WaypointMissing"],
+        Reporter::WorkloadEntry => &[BOUND],
+        Reporter::Enforcement => &[ENFORCED],
+    }
+}
+
+async fn attempt(api: &Api<DynamicObject>, told: &Told) -> Result<(), kube::Error> {
+    let name = &told.object.key.name;
+    let object = api.get_status(name).await?;
+    let held = object.data.pointer("/status/conditions").cloned().unwrap_or_default();
+    let held: Vec<StatusCondition> = Vec::deserialize(held).unwrap_or_default();
+    let held: Vec<StatusCondition> =
+        held.into_iter().filter(|one| own(told.reporter).contains(&one.type_.as_str())).collect();
+    let wanted: Vec<StatusCondition> = told.words.iter().map(|word| wanted(told, word, &held)).collect();
+    let same = wanted.len() == held.len() && wanted.iter().all(|one| held.contains(one));
+    if same {
         return Ok(());
     }
+    let kind = resource(told.object.kind);
     // An empty list takes back what this manager wrote before.
-    let conditions: Vec<StatusCondition> = wanted.into_iter().collect();
     let patch = json!({
-        "apiVersion": "security.istio.io/v1",
-        "kind": "AuthorizationPolicy",
-        "metadata": {"name": &*told.policy.name, "namespace": &*told.policy.namespace},
-        "status": {"conditions": conditions},
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"name": &**name, "namespace": &*told.object.key.namespace},
+        "status": {"conditions": wanted},
     });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch_status(&told.policy.name, &params, &Patch::Apply(patch)).await.map(|_| ())
+    let params = PatchParams::apply(told.reporter.field_manager()).force();
+    api.patch_status(name, &params, &Patch::Apply(patch)).await.map(|_| ())
 }
 
 /// The condition to write. The time of transition stays while the answer does.
-fn wanted(told: &Told, held: Option<&StatusCondition>) -> Option<StatusCondition> {
-    let condition = told.condition.as_ref()?;
-    let status = if condition.accepted { "True" } else { "False" };
-    let since = held.filter(|held| held.status == status).and_then(|held| held.last_transition_time.clone());
+fn wanted(told: &Told, word: &Word, held: &[StatusCondition]) -> StatusCondition {
+    let status = word.truth.as_str();
+    let before = held.iter().find(|one| one.type_ == word.kind && one.status == status);
     let now = || jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_default().to_string();
-    Some(StatusCondition {
-        type_: CONDITION.to_owned(),
+    StatusCondition {
+        type_: word.kind.to_owned(),
         status: status.to_owned(),
-        reason: Some(condition.reason.as_str().to_owned()),
-        message: Some(condition.message.clone()),
-        last_transition_time: Some(since.unwrap_or_else(now)),
-        observed_generation: Some(told.generation),
-    })
+        reason: Some(word.reason.to_owned()),
+        message: Some(word.message.clone()),
+        last_transition_time: Some(before.and_then(|one| one.last_transition_time.clone()).unwrap_or_else(now)),
+        observed_generation: (told.generation != 0).then_some(told.generation),
+    }
+}
+
+/// The key of a told object, for tests and logs.
+impl std::fmt::Display for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let key: &Key = &self.key;
+        write!(f, "{:?} {key}", self.kind)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::derive::authorization::{Condition, Reason};
+    use crate::derive::word::Truth;
 
-    fn told(accepted: bool) -> Told {
-        let condition = Condition { accepted, reason: Reason::Accepted, message: "m".to_owned() };
-        Told { policy: Key::new("shop", "p"), generation: 2, condition: Some(condition) }
+    fn told(truth: Truth) -> Told {
+        let word = Word { kind: BOUND, truth, reason: "R", message: "m".to_owned() };
+        Told {
+            object: Object { kind: Kind::ServiceEntry, key: Key::new("shop", "p") },
+            reporter: Reporter::Service,
+            generation: 2,
+            words: vec![word],
+            was_said: false,
+            is_gone: false,
+        }
     }
 
     #[test]
     fn the_time_changes_with_the_answer_only() {
-        let first = wanted(&told(true), None).expect("a condition");
+        let yes = told(Truth::True);
+        let first = wanted(&yes, &yes.words[0], &[]);
         let old = StatusCondition { last_transition_time: Some("2020-01-01T00:00:00Z".to_owned()), ..first };
-        assert_eq!(wanted(&told(true), Some(&old)), Some(old.clone()));
-        let turned = wanted(&told(false), Some(&old)).expect("a condition");
+        assert_eq!(wanted(&yes, &yes.words[0], std::slice::from_ref(&old)), old);
+        let no = told(Truth::False);
+        let turned = wanted(&no, &no.words[0], std::slice::from_ref(&old));
         assert_eq!(turned.status, "False");
         assert_ne!(turned.last_transition_time, old.last_transition_time);
-        assert_eq!(wanted(&Told { condition: None, ..told(true) }, Some(&old)), None);
     }
 
     #[tokio::test]
-    async fn only_the_newest_word_is_kept() {
+    async fn the_newest_word_is_kept_until_the_object_is_gone() {
         let statuses = Statuses::default();
-        statuses.tell(told(true));
-        statuses.tell(told(false));
-        assert_eq!(statuses.inbox.take(), [Key::new("shop", "p")]);
-        assert_eq!(statuses.newest.lock().get(&Key::new("shop", "p")), Some(&told(false)));
+        statuses.tell(told(Truth::True));
+        statuses.tell(told(Truth::False));
+        let place = (told(Truth::True).object, Reporter::Service);
+        assert_eq!(statuses.inbox.take(), std::slice::from_ref(&place));
+        assert_eq!(statuses.newest.lock().get(&place), Some(&told(Truth::False)));
+        statuses.forget(&place, &told(Truth::False));
+        assert!(statuses.newest.lock().contains_key(&place));
+        let silent = Told { words: Vec::new(), ..told(Truth::True) };
+        statuses.tell(silent.clone());
+        statuses.forget(&place, &silent);
+        assert!(statuses.newest.lock().is_empty());
+        statuses.tell(told(Truth::True));
+        statuses.tell(Told { is_gone: true, ..told(Truth::True) });
+        assert!(statuses.newest.lock().is_empty());
     }
 }

@@ -1,14 +1,14 @@
 //! Hands the trust anchors to every namespace, as the ConfigMap `istio-ca-root-cert`.
 //!
 //! In: namespaces, those ConfigMaps as they are, the CA's roots. Out: the ConfigMaps as they should be.
-//! One that a user edits or deletes is put back. Every replica does this: what they write is the same.
+//! One that a user edits or deletes is put back; that of a namespace that left the mesh goes. Only the leader writes.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client,
-    api::{ObjectMeta, Patch, PatchParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams},
     runtime::watcher,
 };
 use lateen_cluster::store::{self, Key, Listener, Reading, Store};
@@ -16,7 +16,7 @@ use lateen_rt::{backoff::Backoff, deadline::within, inbox::Inbox};
 use tokio::sync::watch;
 
 use super::authority::Authority;
-use crate::facts::Namespace;
+use crate::{facts::Namespace, leader::Leading, settings::Settings};
 
 /// The ConfigMap's name.
 pub const NAME: &str = "istio-ca-root-cert";
@@ -37,6 +37,10 @@ pub struct Anchors {
     pub inbox: Inbox<Key>,
     /// The CA.
     pub authority: watch::Receiver<Arc<Authority>>,
+    /// What holds for the mesh: which namespaces are part of it.
+    pub settings: watch::Receiver<Option<Arc<Settings>>>,
+    /// Whether this process writes.
+    pub leading: Leading,
 }
 
 impl Anchors {
@@ -53,13 +57,23 @@ impl Anchors {
             let batch = tokio::select! {
                 () = &mut following => return,
                 batch = self.inbox.drain() => batch,
-                changed = self.authority.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    self.namespaces.snapshot().into_iter().map(|(key, _)| key).collect()
-                }
+                changed = self.authority.changed() => match changed {
+                    Ok(()) => self.everywhere(),
+                    Err(_) => return,
+                },
+                changed = self.settings.changed() => match changed {
+                    Ok(()) => self.everywhere(),
+                    Err(_) => return,
+                },
+                changed = self.leading.changed() => match changed {
+                    Ok(()) => self.everywhere(),
+                    Err(_) => return,
+                },
             };
+            // Who comes to lead looks everywhere, so nothing is lost here.
+            if !*self.leading.borrow() {
+                continue;
+            }
             let failed = tokio::select! {
                 () = &mut following => return,
                 failed = self.put_right(batch, &present) => failed,
@@ -75,22 +89,39 @@ impl Anchors {
         }
     }
 
+    fn everywhere(&self) -> Vec<Key> {
+        self.namespaces.snapshot().into_iter().map(|(key, _)| key).collect()
+    }
+
     /// Puts the ConfigMaps of these namespaces right; the ones where that failed.
     async fn put_right(&self, batch: Vec<Key>, present: &Store<String>) -> Vec<Key> {
         let roots = self.authority.borrow().roots().to_owned();
+        let settings = self.settings.borrow().clone();
         let mut failed = Vec::new();
         for key in batch {
-            let wanted = self.namespaces.find(&key).is_some_and(|found| wants(&key.name, &found));
-            let map = Key::new(&key.name, NAME);
-            if !wanted || present.find(&map).is_some_and(|held| *held == roots) {
-                continue;
-            }
-            if let Err(reason) = self.write(&key.name, &roots).await {
+            let Some(found) = self.namespaces.find(&key) else { continue };
+            let held = present.find(&Key::new(&key.name, NAME));
+            let done = match wish(&key.name, &found, settings.as_deref()) {
+                Wish::There if held.as_deref() != Some(&roots) => self.write(&key.name, &roots).await,
+                Wish::Gone if held.is_some() => self.remove(&key.name).await,
+                Wish::There | Wish::Gone | Wish::Whatever => Ok(()),
+            };
+            if let Err(reason) = done {
                 tracing::warn!(namespace = %key.name, reason, "writing the trust anchors failed; trying again");
                 failed.push(key);
             }
         }
         failed
+    }
+
+    async fn remove(&self, namespace: &str) -> Result<(), String> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        match within("removing a ConfigMap", API_TIMEOUT, api.delete(NAME, &DeleteParams::default())).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(late) => Err(late.to_string()),
+        }
     }
 
     async fn write(&self, namespace: &str, roots: &str) -> Result<(), String> {
@@ -113,8 +144,19 @@ impl Anchors {
     }
 }
 
-fn wants(name: &str, namespace: &Namespace) -> bool {
-    !namespace.terminating && !EXCLUDED.contains(&name)
+/// What is to be done about a namespace's ConfigMap.
+#[derive(Debug, PartialEq, Eq)]
+enum Wish {
+    There,
+    Gone,
+    Whatever,
+}
+
+fn wish(name: &str, namespace: &Namespace, settings: Option<&Settings>) -> Wish {
+    let Some(settings) = settings.filter(|_| !namespace.terminating && !EXCLUDED.contains(&name)) else {
+        return Wish::Whatever;
+    };
+    if settings.discovers(name, &namespace.labels) { Wish::There } else { Wish::Gone }
 }
 
 /// Keeps what the ConfigMaps hold, and asks for a look at the namespace of each that changes.
@@ -142,9 +184,18 @@ mod tests {
 
     #[test]
     fn which_namespaces_get_anchors() {
+        let all = Settings::usual(crate::derive::tests::mesh(), "istio-system");
+        let some = all.with("discoverySelectors: [{matchLabels: {mesh: 'yes'}}]").expect("valid");
         let live = Namespace::default();
-        assert!(wants("shop", &live) && wants("kube-system", &live));
-        assert!(!wants("kube-public", &live) && !wants("kube-node-lease", &live));
-        assert!(!wants("shop", &Namespace { terminating: true, ..live }));
+        assert_eq!(wish("shop", &live, Some(&all)), Wish::There);
+        assert_eq!(wish("kube-system", &live, Some(&all)), Wish::There);
+        assert_eq!(wish("kube-public", &live, Some(&all)), Wish::Whatever);
+        assert_eq!(wish("kube-node-lease", &live, Some(&all)), Wish::Whatever);
+        assert_eq!(wish("shop", &live, None), Wish::Whatever);
+        assert_eq!(wish("shop", &live, Some(&some)), Wish::Gone);
+        assert_eq!(wish("istio-system", &live, Some(&some)), Wish::There);
+        let labels = [("mesh".to_owned(), "yes".to_owned())].into();
+        assert_eq!(wish("shop", &Namespace { labels, ..live.clone() }, Some(&some)), Wish::There);
+        assert_eq!(wish("shop", &Namespace { terminating: true, ..live }, Some(&all)), Wish::Whatever);
     }
 }

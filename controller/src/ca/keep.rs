@@ -4,7 +4,12 @@
 //! Order: a mounted directory, the Secret `cacerts`, and last our own root in `istio-ca-secret`, which is made where
 //! there is none. Several controllers may start at once: the first to create the Secret wins, all others take it.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
@@ -21,7 +26,7 @@ use super::{
     authority::Authority,
     material::{Material, MaterialError},
 };
-use crate::wall_clock;
+use crate::{leader::Leading, wall_clock};
 
 /// Our own root.
 const OWN_SECRET: &str = "istio-ca-secret";
@@ -90,18 +95,19 @@ pub async fn first(sources: &Sources) -> watch::Sender<Arc<Authority>> {
     let mut pace = Backoff::new(Duration::from_millis(100), Duration::from_secs(5)).with_jitter(0.2);
     loop {
         match sources.find().await {
-            Ok(authority) => return watch::Sender::new(Arc::new(authority)),
+            Ok((authority, _)) => return watch::Sender::new(Arc::new(authority)),
             Err(error) => tracing::error!(%error, "there is no CA yet; trying again"),
         }
         tokio::time::sleep(pace.next_wait()).await;
     }
 }
 
-/// Keeps `current` what the sources hold, for ever.
-pub async fn follow(sources: Sources, current: watch::Sender<Arc<Authority>>) {
+/// Keeps `current` what the sources hold, for ever. The leader makes the next root of our own in time.
+pub async fn follow(sources: Sources, current: watch::Sender<Arc<Authority>>, leading: Leading) {
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
-        match sources.find().await {
+        let leads = *leading.borrow();
+        match sources.check(leads, wall_clock()).await {
             Ok(found) => replace(&current, found),
             Err(error) => tracing::error!(%error, "checking the CA failed; the one in use stays"),
         }
@@ -134,18 +140,39 @@ fn shares_trust(old: &str, new: &str) -> bool {
     old.iter().all(|one| new.contains(one)) || new.iter().all(|one| old.contains(one))
 }
 
+/// Whose CA it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Plugged,
+    Own,
+}
+
 impl Sources {
-    async fn find(&self) -> Result<Authority, KeepError> {
+    /// What is there now; our own root is replaced first where that is due and ours to do.
+    async fn check(&self, leads: bool, now: SystemTime) -> Result<Authority, KeepError> {
+        let (found, origin) = self.find().await?;
+        let place = || format!("Secret {}/{OWN_SECRET}", self.namespace);
+        let unusable = |source| KeepError::Unusable { place: place(), source };
+        if !leads || origin == Origin::Plugged || !found.material().is_due(now).map_err(unusable)? {
+            return Ok(found);
+        }
+        let next = found.material().renewed(now).map_err(unusable)?;
+        self.update(found.material(), &next).await?;
+        Ok(self.find().await?.0)
+    }
+
+    async fn find(&self) -> Result<(Authority, Origin), KeepError> {
         if let Some(files) = self.directory_files().await? {
-            return usable(&self.directory.display().to_string(), &files);
+            return usable(&self.directory.display().to_string(), &files).map(|found| (found, Origin::Plugged));
         }
         if let Some(files) = self.secret(PLUGGED_SECRET).await? {
-            return usable(&format!("Secret {}/{PLUGGED_SECRET}", self.namespace), &files);
+            let place = format!("Secret {}/{PLUGGED_SECRET}", self.namespace);
+            return usable(&place, &files).map(|found| (found, Origin::Plugged));
         }
         let place = format!("Secret {}/{OWN_SECRET}", self.namespace);
         loop {
             if let Some(files) = self.secret(OWN_SECRET).await? {
-                return usable(&place, &files);
+                return usable(&place, &files).map(|found| (found, Origin::Own));
             }
             let made = Material::self_signed(&self.trust_domain, wall_clock())
                 .map_err(|source| KeepError::Unusable { place: place.clone(), source })?;
@@ -180,23 +207,41 @@ impl Sources {
         }))
     }
 
+    /// Replaces our own root, unless somebody was quicker.
+    async fn update(&self, old: &Material, new: &Material) -> Result<(), KeepError> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let failed = |error| KeepError::Api { name: OWN_SECRET, source: Box::new(error) };
+        let mut secret = within("reading the CA's Secret", API_TIMEOUT, api.get(OWN_SECRET)).await?.map_err(failed)?;
+        let data = secret.data.get_or_insert_default();
+        if data.get("ca-cert.pem").is_none_or(|held| held.0 != old.certificate.as_bytes()) {
+            return Ok(());
+        }
+        data.extend(files_of(new));
+        // The version that was read goes along, so that of two writers one fails.
+        let params = PostParams::default();
+        match within("updating the CA's Secret", API_TIMEOUT, api.replace(OWN_SECRET, &params, &secret)).await? {
+            Ok(_) => {
+                tracing::info!(secret = OWN_SECRET, "made the next root certificate for the mesh");
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     async fn create(&self, made: &Material) -> Result<(), KeepError> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let data = [
-            ("ca-cert.pem", made.certificate.as_str()),
-            ("ca-key.pem", made.key.as_str()),
-            ("cert-chain.pem", made.chain.as_str()),
-            ("key.pem", ""),
-            ("root-cert.pem", made.roots.as_str()),
-        ];
-        let data = data.map(|(name, text)| (name.to_owned(), ByteString(text.as_bytes().to_vec())));
         let metadata = ObjectMeta {
             name: Some(OWN_SECRET.to_owned()),
             namespace: Some(self.namespace.clone()),
             ..ObjectMeta::default()
         };
-        let secret =
-            Secret { metadata, type_: Some(OWN_SECRET_TYPE.to_owned()), data: Some(data.into()), ..Secret::default() };
+        let secret = Secret {
+            metadata,
+            type_: Some(OWN_SECRET_TYPE.to_owned()),
+            data: Some(files_of(made)),
+            ..Secret::default()
+        };
         let params = PostParams::default();
         match within("creating the CA's Secret", API_TIMEOUT, api.create(&params, &secret)).await? {
             Ok(_) => {
@@ -207,6 +252,18 @@ impl Sources {
             Err(error) => Err(KeepError::Api { name: OWN_SECRET, source: Box::new(error) }),
         }
     }
+}
+
+/// What our own Secret holds.
+fn files_of(made: &Material) -> BTreeMap<String, ByteString> {
+    let all = [
+        ("ca-cert.pem", made.certificate.as_str()),
+        ("ca-key.pem", made.key.as_str()),
+        ("cert-chain.pem", made.chain.as_str()),
+        ("key.pem", ""),
+        ("root-cert.pem", made.roots.as_str()),
+    ];
+    all.map(|(name, text)| (name.to_owned(), ByteString(text.as_bytes().to_vec()))).into()
 }
 
 /// File names and texts.

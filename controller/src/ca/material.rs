@@ -72,16 +72,70 @@ impl Material {
     pub fn self_signed(trust_domain: &str, now: SystemTime) -> Result<Self, MaterialError> {
         let failed = |error: rcgen::Error| MaterialError::Generate(error.to_string());
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::OrganizationName, trust_domain);
+        let mut params = root_params(trust_domain);
         params.serial_number = Some(random_serial());
         params.not_before = (now - CLOCK_SKEW).into();
         params.not_after = (now + ROOT_TTL).into();
         let certificate = params.self_signed(&key).map_err(failed)?.pem();
         Ok(Self { roots: certificate.clone(), certificate, key: key.serialize_pem(), chain: String::new() })
+    }
+}
+
+fn root_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, name);
+    params
+}
+
+/// Of a root's life, this part is left when the next one is made.
+const RENEW_AT: f64 = 0.2;
+
+impl Material {
+    /// Whether our own root has so little left that the next one is due.
+    pub fn is_due(&self, now: SystemTime) -> Result<bool, MaterialError> {
+        let (begin, end) = self.life()?;
+        let whole = end.duration_since(begin).unwrap_or_default();
+        let left = end.duration_since(now).unwrap_or_default();
+        Ok(left.as_secs_f64() < whole.as_secs_f64() * RENEW_AT)
+    }
+
+    /// The next root: of the same key and name, so that certificates of either verify with both, and with both among
+    /// the anchors, so that who looks for one by its bytes finds it. Anchors that have ended are left out.
+    pub fn renewed(&self, now: SystemTime) -> Result<Self, MaterialError> {
+        let failed = |error: rcgen::Error| MaterialError::Generate(error.to_string());
+        let key = key_of(&self.key)?;
+        let signer = certificates("ca-cert.pem", &self.certificate)?.into_iter().next();
+        let signer = signer.ok_or_else(|| unreadable("ca-cert.pem", "it holds no certificate"))?;
+        let old = parse("ca-cert.pem", &signer)?;
+        let names: Vec<&str> = old.subject().iter_organization().filter_map(|name| name.as_str().ok()).collect();
+        // Another name would be another issuer; what we make has exactly this one.
+        let ([name], 1) = (names.as_slice(), old.subject().iter_attributes().count()) else {
+            return Err(MaterialError::Generate(
+                "the name of the root is not one of ours; renew it by hand".to_owned(),
+            ));
+        };
+        let mut params = root_params(name);
+        params.serial_number = Some(random_serial());
+        params.not_before = (now - CLOCK_SKEW).into();
+        params.not_after = (now + ROOT_TTL).into();
+        let certificate = params.self_signed(&key).map_err(failed)?.pem();
+        let mut roots = certificate.clone();
+        for der in certificates("root-cert.pem", &self.roots)? {
+            if time_of(parse("root-cert.pem", &der)?.validity().not_after.timestamp()) > now {
+                roots.push_str(&pem_of(&der));
+            }
+        }
+        Ok(Self { certificate, key: self.key.clone(), chain: String::new(), roots })
+    }
+
+    fn life(&self) -> Result<(SystemTime, SystemTime), MaterialError> {
+        let signer = certificates("ca-cert.pem", &self.certificate)?.into_iter().next();
+        let signer = signer.ok_or_else(|| unreadable("ca-cert.pem", "it holds no certificate"))?;
+        let validity = parse("ca-cert.pem", &signer)?.validity().clone();
+        Ok((time_of(validity.not_before.timestamp()), time_of(validity.not_after.timestamp())))
     }
 }
 
@@ -198,4 +252,35 @@ fn pem_of(der: &CertificateDer<'_>) -> String {
     }
     pem.push_str("-----END CERTIFICATE-----\n");
     pem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wall_clock;
+
+    #[test]
+    fn a_root_is_renewed_in_time_with_its_key_and_beside_the_old_one() {
+        let now = wall_clock();
+        let first = Material::self_signed("cluster.local", now).expect("a root");
+        assert_eq!(first.is_due(now), Ok(false));
+        let late = now + ROOT_TTL.mul_f64(0.79);
+        assert_eq!(first.is_due(late), Ok(false));
+        let late = now + ROOT_TTL.mul_f64(0.81);
+        assert_eq!(first.is_due(late), Ok(true));
+        let second = first.renewed(late).expect("the next root");
+        assert_eq!(second.is_due(late), Ok(false));
+        assert_eq!(second.key, first.key);
+        let roots = certificates("root-cert.pem", &second.roots).expect("readable");
+        assert_eq!(roots.len(), 2);
+        assert_eq!(certificates("root-cert.pem", &first.roots).expect("readable"), roots[1..]);
+        // What the first has signed verifies under the second: name and key are the same.
+        let (one, other) = (parse("r", &roots[0]).expect("a root"), parse("r", &roots[1]).expect("a root"));
+        assert_eq!((one.subject(), one.public_key()), (other.subject(), other.public_key()));
+        assert!(other.verify_signature(Some(one.public_key())).is_ok());
+        let checked = check(&second, late).expect("a CA");
+        assert!(checked.between.is_empty() && checked.not_after > late + ROOT_TTL.mul_f64(0.99));
+        let third = second.renewed(now + ROOT_TTL + CLOCK_SKEW).expect("the one after");
+        assert_eq!(certificates("root-cert.pem", &third.roots).expect("readable").len(), 2, "the first has ended");
+    }
 }

@@ -10,7 +10,10 @@ use lateen_types::id::{SpiffeId, TrustDomain};
 use parking_lot::RwLock;
 
 use super::authn::Caller;
-use crate::facts::{Phase, Pod};
+use crate::{
+    facts::{Phase, Pod},
+    scope::Scope,
+};
 
 /// The index; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +26,8 @@ pub struct Residents {
 struct Index {
     pods: HashMap<Key, Resident>,
     accounts: HashMap<Place, usize>,
+    /// Pods outside count for nothing.
+    scope: Scope,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +106,11 @@ impl Residents {
         }
     }
 
+    /// From now on only pods within `scope` count.
+    pub fn keep_within(&self, scope: Scope) {
+        self.shared.write().scope = scope;
+    }
+
     /// The node of the pod that a token is bound to, if that very pod lives.
     pub fn node_of(&self, caller: &Caller) -> Option<String> {
         let pod = caller.pod.as_ref()?;
@@ -133,7 +143,7 @@ impl Residents {
             namespace: identity.namespace().as_str().into(),
             account: identity.service_account().as_str().to_owned(),
         };
-        if index.accounts.contains_key(&place) {
+        if index.accounts.contains_key(&place) && index.scope.holds_namespace(&place.namespace) {
             return Ok(());
         }
         Err(Refusal::NotResident { identity: Box::new(identity.clone()), node: place.node })
@@ -188,6 +198,7 @@ mod tests {
             owner: None,
             ports: Vec::new(),
             phase,
+            wish: crate::facts::Wish::default(),
         }
     }
 
@@ -224,6 +235,24 @@ mod tests {
             assert!(matches!(refused, Err(Refusal::NotResident { .. })), "{elsewhere}: {refused:?}");
         }
         assert_eq!(residents.node_of(&proxy()).as_deref(), Some("n1"));
+    }
+
+    #[test]
+    fn pods_outside_the_mesh_do_not_count() {
+        let (residents, store) = (cluster(), lateen_cluster::store::Store::default());
+        let usual = crate::settings::Settings::usual(crate::derive::tests::mesh(), "istio-system");
+        let settings = usual.with("discoverySelectors: [{matchLabels: {mesh: 'yes'}}]").expect("valid");
+        let space = |label: &str| crate::facts::Namespace {
+            labels: [("mesh".to_owned(), label.to_owned())].into(),
+            ..crate::facts::Namespace::default()
+        };
+        store.put(&Key::new("", "shop"), space("no"));
+        residents.keep_within(Scope::of(&settings, &store));
+        let refused = ask(&residents, &proxy(), WEB);
+        assert!(matches!(refused, Err(Refusal::NotResident { .. })), "{refused:?}");
+        store.put(&Key::new("", "shop"), space("yes"));
+        residents.keep_within(Scope::of(&settings, &store));
+        assert_eq!(ask(&residents, &proxy(), WEB), Ok(()));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use lateen_types::id::SpiffeId;
+use lateen_cluster::store::Key;
+use lateen_types::id::{SpiffeId, TrustDomain};
 use lateen_wire::ca::{
     IstioCertificateRequest, IstioCertificateResponse, istio_certificate_service_server::IstioCertificateService,
 };
@@ -18,7 +19,7 @@ use super::{
     authority::{Authority, IssueError, Lifetimes, Wish},
     residents::{Residents, Rules},
 };
-use crate::{names, wall_clock};
+use crate::{names, settings::Settings, wall_clock};
 
 /// What answering needs.
 #[derive(Debug, Clone)]
@@ -29,8 +30,10 @@ pub struct Service {
     pub authority: watch::Receiver<Arc<Authority>>,
     /// Who lives where.
     pub residents: Residents,
-    /// Who may ask for whom.
-    pub rules: Rules,
+    /// Accounts of node proxies.
+    pub trusted: Vec<Key>,
+    /// What holds for the mesh: its trust domain.
+    pub settings: watch::Receiver<Option<Arc<Settings>>>,
     /// For how long.
     pub lifetimes: Lifetimes,
 }
@@ -69,14 +72,21 @@ impl IstioCertificateService for Service {
 impl Service {
     /// The identity a request is about: the caller's own, or the one it may ask for on behalf of.
     fn identity_for(&self, caller: &Caller, message: &IstioCertificateRequest) -> Result<SpiffeId, String> {
+        let rules = self.rules().ok_or("the settings of the mesh are not known yet")?;
         let Some(wanted) = impersonated(message) else {
             let account = &caller.account;
             let (namespace, name) = ((&*account.namespace).into(), (&*account.name).into());
-            return SpiffeId::new(self.rules.trust_domain.clone(), namespace, name).map_err(|error| error.to_string());
+            return SpiffeId::new(rules.trust_domain, namespace, name).map_err(|error| error.to_string());
         };
         let identity: SpiffeId = wanted.parse().map_err(|error: lateen_types::WordError| error.to_string())?;
-        self.residents.may_have(caller, &identity, &self.rules).map_err(|refusal| refusal.to_string())?;
+        self.residents.may_have(caller, &identity, &rules).map_err(|refusal| refusal.to_string())?;
         Ok(identity)
+    }
+
+    fn rules(&self) -> Option<Rules> {
+        let settings = self.settings.borrow().clone()?;
+        let trust_domain = TrustDomain::from(settings.mesh.trust_domain.as_str());
+        Some(Rules { trusted: self.trusted.clone(), trust_domain })
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Config {
     pub namespace: String,
     /// Which of several control planes this is.
     pub revision: String,
+    /// What this process is called among its replicas; made up where the pod's name is not known.
+    pub identity: String,
     /// More names of the serving certificate.
     pub custom_hosts: Vec<String>,
     /// Audiences a token may have.
@@ -101,6 +103,7 @@ impl Config {
                 dry_run: boolean(find, "AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY")?,
             },
             revision: or("REVISION", ""),
+            identity: find("POD_NAME").unwrap_or_else(|| format!("controller-{:016x}", rand::random::<u64>())),
             custom_hosts: list("ISTIOD_CUSTOM_HOST", ""),
             audiences: list("TOKEN_AUDIENCES", "istio-ca"),
             trusted_accounts: accounts(&list("CA_TRUSTED_NODE_ACCOUNTS", &format!("{namespace}/ztunnel")))?,

@@ -12,16 +12,23 @@ use lateen_cluster::{
 };
 use lateen_wire::security as wire;
 
-use super::{Mesh, matching};
+use super::{
+    Mesh,
+    enforced::Enforceable,
+    matching,
+    word::{Truth, Word},
+};
 use crate::facts::AuthorizationPolicy;
 
 /// What becomes of a policy.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Derived {
     /// What node proxies enforce.
     pub policy: Option<wire::Authorization>,
     /// What its author is told; nothing where a waypoint enforces it.
     pub condition: Option<Condition>,
+    /// What of it can be enforced.
+    pub enforceable: Enforceable,
 }
 
 /// What a policy's author is told.
@@ -33,6 +40,14 @@ pub struct Condition {
     pub reason: Reason,
     /// Sentences for people.
     pub message: String,
+}
+
+impl Condition {
+    /// As it is written.
+    pub fn word(self) -> Word {
+        let truth = if self.accepted { Truth::True } else { Truth::False };
+        Word { kind: "ZtunnelAccepted", truth, reason: self.reason.as_str(), message: self.message }
+    }
 }
 
 /// Why a condition is what it is.
@@ -57,28 +72,27 @@ impl Reason {
 /// The node proxies' side of an authorization policy.
 pub fn derive(mesh: &Mesh, key: &Key, policy: &AuthorizationPolicy) -> Derived {
     if policy.has_target() {
-        return Derived::default();
+        return Derived { policy: None, condition: None, enforceable: Enforceable::AtWaypoint };
     }
-    let action = match policy.spec.action.unwrap_or(Action::Allow) {
-        Action::Allow => wire::Action::Allow,
-        Action::Deny => wire::Action::Deny,
-        Action::Audit => return refused("the action AUDIT is not supported by ztunnel; use ALLOW or DENY"),
-        Action::Custom => {
-            return refused(
-                "the action CUSTOM is not supported by ztunnel; attach the policy to a waypoint with targetRefs",
-            );
-        }
+    let action = match enforced_action(mesh, policy) {
+        Ok(action) => action,
+        Err(refused) => return refused.derived(),
     };
-    if policy.dry_run && !mesh.dry_run {
-        return refused("dry-run policies are not enabled for ztunnel; the policy is neither evaluated nor enforced");
-    }
     let scope = match &policy.selector {
         Some(_) => wire::Scope::WorkloadSelector,
         None if *key.namespace == *mesh.root_namespace => wire::Scope::Global,
         None => wire::Scope::Namespace,
     };
-    let read: Vec<Read> = policy.spec.rules.iter().flatten().map(|rule| Reader::read(&key.namespace, rule)).collect();
+    let rules = policy.spec.rules.iter().flatten().enumerate();
+    let read: Vec<Read> = rules.map(|(at, rule)| Reader::read(&key.namespace, at, rule)).collect();
     let condition = condition(action, &read);
+    let lost: Vec<String> = read.iter().flat_map(|rule| rule.lost.clone()).collect();
+    let has_effect = action == wire::Action::Allow || read.iter().any(Read::can_match);
+    let enforceable = match (lost.is_empty(), has_effect) {
+        (true, _) => Enforceable::Whole,
+        (false, true) => Enforceable::Without(lost),
+        (false, false) => Enforceable::Nothing(lost),
+    };
     let kept = read.into_iter().filter(|rule| action == wire::Action::Deny || rule.is_whole());
     let derived = wire::Authorization {
         name: key.name.to_string(),
@@ -89,12 +103,49 @@ pub fn derive(mesh: &Mesh, key: &Key, policy: &AuthorizationPolicy) -> Derived {
         dry_run: policy.dry_run,
         ..wire::Authorization::default()
     };
-    Derived { policy: Some(derived), condition: Some(condition) }
+    Derived { policy: Some(derived), condition: Some(condition), enforceable }
 }
 
-fn refused(message: &str) -> Derived {
-    let condition = Condition { accepted: false, reason: Reason::UnsupportedValue, message: message.to_owned() };
-    Derived { policy: None, condition: Some(condition) }
+/// Whether node proxies are sent the policy.
+pub fn is_sent(mesh: &Mesh, policy: &AuthorizationPolicy) -> bool {
+    !policy.has_target() && enforced_action(mesh, policy).is_ok()
+}
+
+fn enforced_action(mesh: &Mesh, policy: &AuthorizationPolicy) -> Result<wire::Action, Refused> {
+    let action = match policy.spec.action.unwrap_or(Action::Allow) {
+        Action::Allow => wire::Action::Allow,
+        Action::Deny => wire::Action::Deny,
+        Action::Audit => {
+            return Err(Refused {
+                field: "spec.action",
+                why: "the action AUDIT is not supported by ztunnel; use ALLOW or DENY",
+            });
+        }
+        Action::Custom => {
+            let why = "the action CUSTOM is not supported by ztunnel; attach the policy to a waypoint with targetRefs";
+            return Err(Refused { field: "spec.action", why });
+        }
+    };
+    if policy.dry_run && !mesh.dry_run {
+        let why = "dry-run policies are not enabled for ztunnel; the policy is neither evaluated nor enforced";
+        return Err(Refused { field: "metadata.annotations[istio.io/dry-run]", why });
+    }
+    Ok(action)
+}
+
+/// Why a policy is not sent.
+struct Refused {
+    field: &'static str,
+    why: &'static str,
+}
+
+impl Refused {
+    fn derived(self) -> Derived {
+        let Self { field, why } = self;
+        let condition = Condition { accepted: false, reason: Reason::UnsupportedValue, message: why.to_owned() };
+        let enforceable = Enforceable::Nothing(vec![format!("{field}: {why}")]);
+        Derived { policy: None, condition: Some(condition), enforceable }
+    }
 }
 
 /// What was made of one rule.
@@ -104,6 +155,8 @@ struct Read {
     http: BTreeSet<String>,
     /// Values that are none of their kind.
     unreadable: BTreeSet<String>,
+    /// Each of both with its field's path, and why.
+    lost: Vec<String>,
 }
 
 impl Read {
@@ -159,27 +212,41 @@ fn consequence(action: wire::Action, read: &[Read]) -> &'static str {
     }
 }
 
+const NEEDS_WAYPOINT: &str = "needs HTTP, which a waypoint sees";
+
 /// Reads one rule, noting what a node proxy cannot use.
 struct Reader<'a> {
     namespace: &'a str,
     http: BTreeSet<String>,
     unreadable: BTreeSet<String>,
+    lost: Vec<String>,
+    /// Where we are.
+    path: String,
 }
 
 impl<'a> Reader<'a> {
-    fn read(namespace: &'a str, rule: &Rule) -> Read {
-        let mut reader = Self { namespace, http: BTreeSet::new(), unreadable: BTreeSet::new() };
+    fn read(namespace: &'a str, at: usize, rule: &Rule) -> Read {
+        let (http, unreadable) = (BTreeSet::new(), BTreeSet::new());
+        let mut reader = Self { namespace, http, unreadable, lost: Vec::new(), path: String::new() };
         let mut clauses = Vec::new();
-        let to: Vec<wire::Match> = rule.to.iter().flatten().map(|to| reader.operation(to.operation.as_ref())).collect();
-        let from: Vec<wire::Match> =
-            rule.from.iter().flatten().map(|from| reader.source(from.source.as_ref())).collect();
+        let mut to = Vec::new();
+        for (number, one) in rule.to.iter().flatten().enumerate() {
+            reader.path = format!("spec.rules[{at}].to[{number}].operation");
+            to.push(reader.operation(one.operation.as_ref()));
+        }
+        let mut from = Vec::new();
+        for (number, one) in rule.from.iter().flatten().enumerate() {
+            reader.path = format!("spec.rules[{at}].from[{number}].source");
+            from.push(reader.source(one.source.as_ref()));
+        }
         clauses.extend(
             [to, from].into_iter().filter(|matches| !matches.is_empty()).map(|matches| wire::Clause { matches }),
         );
-        for when in rule.when.iter().flatten() {
+        for (number, when) in rule.when.iter().flatten().enumerate() {
+            reader.path = format!("spec.rules[{at}].when[{number}]");
             clauses.push(wire::Clause { matches: vec![reader.condition(when)] });
         }
-        Read { rule: wire::Rule { clauses }, http: reader.http, unreadable: reader.unreadable }
+        Read { rule: wire::Rule { clauses }, http: reader.http, unreadable: reader.unreadable, lost: reader.lost }
     }
 
     fn operation(&mut self, operation: Option<&Operation>) -> wire::Match {
@@ -252,6 +319,7 @@ impl<'a> Reader<'a> {
             },
             other => {
                 self.http.insert(other.to_owned());
+                self.lost.push(format!("{}.key: {other} {NEEDS_WAYPOINT}", self.path));
                 wire::Match::default()
             }
         }
@@ -259,7 +327,10 @@ impl<'a> Reader<'a> {
 
     fn note_http(&mut self, fields: &[(&str, &Option<Vec<String>>)]) {
         let given = fields.iter().filter(|(_, values)| values.as_ref().is_some_and(|values| !values.is_empty()));
-        self.http.extend(given.map(|(name, _)| (*name).to_owned()));
+        for (name, _) in given {
+            self.http.insert((*name).to_owned());
+            self.lost.push(format!("{}.{name}: it {NEEDS_WAYPOINT}", self.path));
+        }
     }
 
     fn addresses(&mut self, values: Option<&Vec<String>>) -> Vec<wire::Address> {
@@ -282,6 +353,7 @@ impl<'a> Reader<'a> {
                 Some(value) => all.push(value),
                 None => {
                     self.unreadable.insert(format!("{text:?}"));
+                    self.lost.push(format!("{}: {text:?} cannot be read", self.path));
                 }
             }
         }

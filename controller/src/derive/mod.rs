@@ -5,10 +5,16 @@
 
 pub mod authorization;
 pub mod endpoint;
+pub mod enforced;
+pub mod entry;
+pub mod gateway;
 pub mod matching;
 pub mod peer;
 pub mod pod;
 pub mod service;
+pub mod targets;
+pub mod waypoint;
+pub mod word;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -35,12 +41,12 @@ pub struct Mesh {
 
 impl Mesh {
     /// The trust domain as the wire carries it: the usual one is left out.
-    fn wire_trust_domain(&self) -> String {
+    pub(crate) fn wire_trust_domain(&self) -> String {
         if self.trust_domain == "cluster.local" { String::new() } else { self.trust_domain.clone() }
     }
 
     /// The full name of a service.
-    fn hostname(&self, service: &Key) -> String {
+    pub fn hostname(&self, service: &Key) -> String {
         format!("{}.{}.svc.{}", service.name, service.namespace, self.domain)
     }
 

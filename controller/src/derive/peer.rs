@@ -9,7 +9,7 @@ use lateen_cluster::{api::MutualTlsMode as Mode, store::Key};
 use lateen_types::label::Labels;
 use lateen_wire::security as wire;
 
-use super::{Mesh, matching};
+use super::{Mesh, enforced::Enforceable, matching};
 use crate::facts::{PeerAuthentication, selects};
 
 /// The policy that refuses all plaintext; workloads that do so name it.
@@ -77,6 +77,30 @@ pub fn ports(key: &Key, peer: &PeerAuthentication, parent_strict: bool) -> Optio
         ports.into_iter().map(|port| rule(vec![at_port(port)])).collect()
     };
     Some(policy(&key.namespace, format!("{PORTS_PREFIX}{}", key.name), rules))
+}
+
+/// What of a peer authentication can be enforced. `holder` is the one without selector that holds in its namespace.
+pub fn enforceable(mesh: &Mesh, key: &Key, peer: &PeerAuthentication, holder: Option<&Key>) -> Enforceable {
+    if peer.selector.is_some() && *key.namespace == *mesh.root_namespace {
+        let why = "spec.selector: in the root namespace a selector has no effect; put the object beside its pods";
+        return Enforceable::Nothing(vec![why.to_owned()]);
+    }
+    if peer.selector.is_none()
+        && let Some(holder) = holder.filter(|holder| *holder != key)
+    {
+        return Enforceable::Overridden(holder.clone());
+    }
+    let mut lost = Vec::new();
+    if peer.selector.is_none() && !peer.ports.is_empty() {
+        lost.push("spec.portLevelMtls: it needs a selector".to_owned());
+    }
+    let disabled = "DISABLE holds as PERMISSIVE, because tunnels cannot be turned off";
+    if peer.mode == Mode::Disable {
+        lost.push(format!("spec.mtls.mode: {disabled}"));
+    }
+    let ports = peer.ports.iter().filter(|(_, mode)| **mode == Mode::Disable);
+    lost.extend(ports.map(|(port, _)| format!("spec.portLevelMtls[{port}].mode: {disabled}")));
+    if lost.is_empty() { Enforceable::Whole } else { Enforceable::Without(lost) }
 }
 
 /// Whether ports that say nothing refuse plaintext.

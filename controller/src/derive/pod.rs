@@ -1,13 +1,11 @@
 //! A pod as the mesh knows it.
 
-use std::collections::BTreeMap;
-
 use lateen_cluster::{labels, store::Key};
 use lateen_types::label::Labels;
 use lateen_wire::workload::{self as wire, NetworkMode, TunnelProtocol, WorkloadStatus, WorkloadType};
 
-use super::Mesh;
-use crate::facts::{Node, Phase, Pod, Service, TargetPort};
+use super::{Mesh, entry::Behind};
+use crate::facts::{Node, Phase, Pod};
 
 /// What a pod's workload depends on besides the pod.
 #[derive(Debug, Clone, Default)]
@@ -17,9 +15,15 @@ pub struct Surroundings<'a> {
     /// The pod's node, once known.
     pub node: Option<&'a Node>,
     /// The services the pod stands behind.
-    pub services: Vec<(&'a Key, &'a Service)>,
+    pub services: Vec<Behind<'a>>,
     /// Keys of the policies that select the pod.
     pub policies: Vec<String>,
+    /// The pod's waypoint.
+    pub waypoint: Option<wire::GatewayAddress>,
+    /// How the pod, as a waypoint's own, takes connections.
+    pub application_tunnel: Option<wire::ApplicationTunnel>,
+    /// The way into the pod's network.
+    pub gateway: Option<wire::GatewayAddress>,
 }
 
 /// The primary key of a pod's workload.
@@ -49,13 +53,16 @@ pub fn derive(mesh: &Mesh, key: &Key, pod: &Pod, around: Surroundings<'_>) -> Op
         service_account: pod.service_account.clone(),
         node: pod.node.clone(),
         canonical_name: canonical_name(&pod.labels, &name),
-        canonical_revision: first_label(&pod.labels, &REVISION_LABELS).unwrap_or("latest").to_owned(),
+        canonical_revision: canonical_revision(&pod.labels),
         workload_name: name,
         workload_type: WorkloadType::Pod.into(),
         authorization_policies: policies,
         status: if pod.healthy { WorkloadStatus::Healthy } else { WorkloadStatus::Unhealthy }.into(),
         cluster_id: mesh.cluster.clone(),
-        services: services(mesh, pod, &around.services),
+        services: around.services.iter().map(|behind| (behind.name(mesh), behind.at_pod(pod))).collect(),
+        waypoint: around.waypoint,
+        application_tunnel: around.application_tunnel,
+        network_gateway: around.gateway,
         locality: around.node.and_then(locality),
         network_mode: if pod.host_network { NetworkMode::HostNetwork } else { NetworkMode::Standard }.into(),
         ..wire::Workload::default()
@@ -71,9 +78,14 @@ struct Tunnel {
 /// Peers may tunnel to a pod once redirection was seen to work, or where it ends tunnels itself. What a namespace's
 /// label wishes for is not enough: its pods would be unreachable until the agent is done.
 fn tunnel(pod: &Pod) -> Tunnel {
-    let native = pod.labels.get(labels::TUNNEL).is_some_and(|list| list.split(',').any(|one| one.trim() == "http"));
+    let native = ends_tunnels(&pod.labels);
     let protocol = if native || pod.redirected { TunnelProtocol::Hbone } else { TunnelProtocol::None };
     Tunnel { protocol, native }
+}
+
+/// Whether labels say that their object ends tunnels itself.
+pub(super) fn ends_tunnels(all: &Labels) -> bool {
+    all.get(labels::TUNNEL).is_some_and(|list| list.split(',').any(|one| one.trim() == "http"))
 }
 
 const NAME_LABELS: [&str; 3] = [labels::CANONICAL_NAME, "app.kubernetes.io/name", "app"];
@@ -83,7 +95,13 @@ fn first_label<'a>(all: &'a Labels, keys: &[&str]) -> Option<&'a str> {
     keys.iter().find_map(|key| all.get(*key)).map(String::as_str)
 }
 
-fn canonical_name(all: &Labels, workload: &str) -> String {
+/// The revision telemetry shows.
+pub(super) fn canonical_revision(all: &Labels) -> String {
+    first_label(all, &REVISION_LABELS).unwrap_or("latest").to_owned()
+}
+
+/// The service name telemetry shows.
+pub(super) fn canonical_name(all: &Labels, workload: &str) -> String {
     first_label(all, &NAME_LABELS).unwrap_or(workload).to_owned()
 }
 
@@ -120,19 +138,4 @@ fn locality(node: &Node) -> Option<wire::Locality> {
         zone: node.zone.clone(),
         subzone: node.subzone.clone(),
     })
-}
-
-fn services(mesh: &Mesh, pod: &Pod, behind: &[(&Key, &Service)]) -> BTreeMap<String, wire::PortList> {
-    let one = |(key, service): &(&Key, &Service)| {
-        let ports = service.ports.iter().filter_map(|port| {
-            let target = match &port.target {
-                TargetPort::Number(number) => *number,
-                // A name this pod does not know is no port of this pod.
-                TargetPort::Name(name) => pod.ports.iter().find(|named| named.name == *name)?.number,
-            };
-            Some(wire::Port { service_port: port.number.into(), target_port: target.into(), app_protocol: 0 })
-        });
-        (mesh.service_key(key), wire::PortList { ports: ports.collect() })
-    };
-    behind.iter().map(one).collect()
 }

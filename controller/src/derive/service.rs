@@ -6,28 +6,51 @@ use lateen_wire::workload::{
     load_balancing::{HealthPolicy, Mode, Scope},
 };
 
-use super::{Mesh, network_address};
+use super::{
+    Mesh, network_address,
+    waypoint::{self, Granted},
+};
 use crate::facts::{Distribution, Namespace, Service, TargetPort};
 
+/// What a service depends on besides itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'a> {
+    /// The network of the cluster.
+    pub network: &'a str,
+    /// Its namespace.
+    pub space: Option<&'a Namespace>,
+    /// Its waypoint.
+    pub granted: &'a Granted,
+}
+
 /// The mesh's service for a Kubernetes service.
-pub fn derive(
-    mesh: &Mesh,
-    network: &str,
-    key: &Key,
-    service: &Service,
-    namespace: Option<&Namespace>,
-) -> wire::Service {
+pub fn derive(mesh: &Mesh, key: &Key, service: &Service, around: Around<'_>) -> wire::Service {
     wire::Service {
         name: key.name.to_string(),
         namespace: key.namespace.to_string(),
         hostname: mesh.hostname(key),
-        addresses: service.addresses.iter().map(|ip| network_address(network, *ip)).collect(),
+        addresses: service.addresses.iter().map(|ip| network_address(around.network, *ip)).collect(),
         ports: service.ports.iter().map(port).collect(),
-        load_balancing: balancing(service, namespace.and_then(|namespace| namespace.distribution)),
+        load_balancing: balancing(service, around.space.and_then(|space| space.distribution)),
         ip_families: service.families.into(),
         // A Kubernetes service always wins over whatever else claims its name.
         canonical: true,
+        waypoint: around.granted.must_pass(),
+        weighted_waypoints: waypoint::weighted(around.granted),
+        ingress_use_waypoint: around.granted.ingress,
         ..wire::Service::default()
+    }
+}
+
+/// Scopes and mode of a distribution. Built anew each time: a shared one that somebody changes would change all.
+pub(super) fn preference(distribution: Option<Distribution>) -> Option<(Vec<Scope>, Mode)> {
+    match distribution? {
+        Distribution::PreferClose => Some((vec![Scope::Network, Scope::Region, Scope::Zone], Mode::Failover)),
+        Distribution::PreferSameNode => {
+            let scopes = vec![Scope::Network, Scope::Region, Scope::Zone, Scope::Subzone, Scope::Node];
+            Some((scopes, Mode::Failover))
+        }
+        Distribution::Any => None,
     }
 }
 
@@ -43,14 +66,7 @@ fn balancing(service: &Service, inherited: Option<Distribution>) -> Option<LoadB
     let preference = if service.node_local {
         Some((vec![Scope::Node], Mode::Strict))
     } else {
-        match service.distribution.or(inherited) {
-            Some(Distribution::PreferClose) => Some((vec![Scope::Network, Scope::Region, Scope::Zone], Mode::Failover)),
-            Some(Distribution::PreferSameNode) => {
-                let scopes = vec![Scope::Network, Scope::Region, Scope::Zone, Scope::Subzone, Scope::Node];
-                Some((scopes, Mode::Failover))
-            }
-            Some(Distribution::Any) | None => None,
-        }
+        preference(service.distribution.or(inherited))
     };
     if preference.is_none() && !service.publish_not_ready {
         return None;

@@ -3,10 +3,13 @@
 //! In: Kubernetes objects. Out: small values that compare, so that a change nobody uses is no change.
 //! Absent on purpose: meaning across objects (see `derive`), and the network.
 
+mod entry;
+mod gateway;
 mod pod;
 mod policy;
 mod service;
 mod slice;
+mod wish;
 
 use std::net::IpAddr;
 
@@ -14,10 +17,15 @@ use k8s_openapi::api::core::v1 as core;
 use lateen_cluster::{labels, store::Reading};
 use lateen_types::label::Labels;
 
+pub use entry::{EndpointPlace, EntryPort, External, Resolution, ServiceEntry, WorkloadEntry};
+pub use gateway::{
+    AllowedFrom, Gateway, GatewayClass, GatewayListener, GatewayPlace, InboundBinding, REMOTE_CLASS, Traffic,
+};
 pub use pod::{NamedPort, Owner, Phase, Pod};
 pub use policy::{AuthorizationPolicy, PeerAuthentication};
 pub use service::{Distribution, Service, ServicePort, TargetPort};
 pub use slice::{Endpoint, EndpointSlice, PodRef, SlicePort};
+pub use wish::{Asked, Canary, Wish};
 
 /// Which object a policy is older than; the name breaks ties so that the answer never depends on arrival.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +70,10 @@ pub struct Namespace {
     pub distribution: Option<Distribution>,
     /// Whether it is being deleted.
     pub terminating: bool,
+    /// All labels: selectors of the mesh and of waypoints choose by any of them.
+    pub labels: Labels,
+    /// The waypoint of what says nothing of its own.
+    pub wish: Wish,
 }
 
 impl Namespace {
@@ -70,8 +82,11 @@ impl Namespace {
         let meta = namespace.metadata;
         let annotation = meta.annotations.as_ref().and_then(|all| all.get(labels::TRAFFIC_DISTRIBUTION));
         let phase = namespace.status.and_then(|status| status.phase);
+        let own = meta.labels.clone().unwrap_or_default();
         Reading::Value(Self {
-            network: meta.labels.and_then(|mut all| all.remove(labels::NETWORK)).unwrap_or_default(),
+            network: own.get(labels::NETWORK).cloned().unwrap_or_default(),
+            wish: Wish::of(&meta, meta.name.as_deref().unwrap_or_default()),
+            labels: own,
             distribution: annotation.map(|text| Distribution::annotated(text)),
             terminating: meta.deletion_timestamp.is_some() || phase.as_deref() == Some("Terminating"),
         })
@@ -81,6 +96,22 @@ impl Namespace {
 /// The selector of `matchLabels`, `None` when it asks nothing (an empty selector is no selector).
 fn labels_asked(selector: Option<&lateen_cluster::api::WorkloadSelector>) -> Option<Labels> {
     selector.and_then(|selector| selector.match_labels.clone()).filter(|asked| !asked.is_empty())
+}
+
+/// The words Go reads as booleans, which users of labels and annotations know.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether the status of an object holds a condition of ours about waypoints.
+fn has_condition(data: &serde_json::Value) -> bool {
+    let conditions = data.pointer("/status/conditions").and_then(serde_json::Value::as_array);
+    let ours = |one: &serde_json::Value| one["type"].as_str().is_some_and(|text| text.starts_with("istio.io/Waypoint"));
+    conditions.is_some_and(|all| all.iter().any(ours))
 }
 
 /// Whether `labels` carry everything `asked`.

@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1 as core;
 use lateen_cluster::{labels, store::Reading};
 use lateen_types::label::Labels;
 
+use super::{Wish, service::is_waypoint};
+
 /// Where a pod is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -60,9 +62,21 @@ pub struct Pod {
     pub ports: Vec<NamedPort>,
     /// Where it is in its life.
     pub phase: Phase,
+    /// Which waypoint it asks for.
+    pub wish: Wish,
 }
 
 impl Pod {
+    /// Whether it is a waypoint's own, which has no waypoint.
+    pub fn is_waypoint(&self) -> bool {
+        is_waypoint(Some(&self.labels))
+    }
+
+    /// The name of the Gateway it is an instance of.
+    pub fn gateway(&self) -> Option<&str> {
+        self.labels.get(labels::GATEWAY_NAME).map(String::as_str)
+    }
+
     /// Reads a Kubernetes pod.
     pub fn read(pod: core::Pod) -> Reading<Self> {
         let (meta, spec) = (pod.metadata, pod.spec.unwrap_or_default());
@@ -73,8 +87,9 @@ impl Pod {
             addresses: addresses_of(&status),
             phase: phase_of(&status),
             redirected: annotation.is_some_and(|value| value == labels::REDIRECTION_ENABLED),
-            owner: owner_of(meta.generate_name.as_deref(), meta.owner_references.unwrap_or_default()),
+            owner: owner_of(meta.generate_name.as_deref(), meta.owner_references.as_deref().unwrap_or_default()),
             ports: ports_of(&spec),
+            wish: Wish::of(&meta, meta.namespace.as_deref().unwrap_or_default()),
             uid: meta.uid.unwrap_or_default(),
             labels: meta.labels.unwrap_or_default(),
             node: spec.node_name.unwrap_or_default(),
@@ -108,11 +123,11 @@ fn phase_of(status: &core::PodStatus) -> Phase {
 
 fn owner_of(
     generated: Option<&str>,
-    owners: Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference>,
+    owners: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference],
 ) -> Option<Owner> {
     generated.filter(|prefix| !prefix.is_empty())?;
-    let controller = owners.into_iter().find(|owner| owner.controller == Some(true))?;
-    Some(Owner { kind: controller.kind, name: controller.name })
+    let controller = owners.iter().find(|owner| owner.controller == Some(true))?;
+    Some(Owner { kind: controller.kind.clone(), name: controller.name.clone() })
 }
 
 fn ports_of(spec: &core::PodSpec) -> Vec<NamedPort> {

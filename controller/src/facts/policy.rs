@@ -10,7 +10,7 @@ use lateen_cluster::{
 };
 use lateen_types::label::Labels;
 
-use super::{Age, labels_asked};
+use super::{Age, boolean, labels_asked};
 
 /// What is used of an authorization policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl AuthorizationPolicy {
         let dry_run = object.metadata.annotations.as_ref().and_then(|all| all.get(labels::DRY_RUN));
         Reading::Value(Self {
             selector: spec.selector.as_ref().map(|selector| selector.match_labels.clone().unwrap_or_default()),
-            dry_run: dry_run.is_some_and(|value| is_true(value)),
+            dry_run: dry_run.and_then(|value| boolean(value)).unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
             spec,
         })
@@ -45,11 +45,6 @@ impl AuthorizationPolicy {
     pub fn has_target(&self) -> bool {
         self.spec.target_ref.is_some() || self.spec.target_refs.as_ref().is_some_and(|refs| !refs.is_empty())
     }
-}
-
-/// The words Go reads as true, which users of annotations know.
-fn is_true(text: &str) -> bool {
-    matches!(text, "1" | "t" | "T" | "TRUE" | "true" | "True")
 }
 
 /// What is used of a peer authentication.
@@ -63,6 +58,8 @@ pub struct PeerAuthentication {
     pub mode: MutualTlsMode,
     /// For single ports.
     pub ports: BTreeMap<u16, MutualTlsMode>,
+    /// The generation a status speaks of.
+    pub generation: i64,
 }
 
 impl PeerAuthentication {
@@ -89,6 +86,7 @@ impl PeerAuthentication {
             selector: labels_asked(spec.selector.as_ref()),
             mode: spec.mtls.as_ref().map(mode).unwrap_or_default(),
             ports,
+            generation: object.metadata.generation.unwrap_or_default(),
         })
     }
 }

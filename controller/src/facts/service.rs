@@ -10,6 +10,8 @@ use lateen_cluster::{labels, store::Reading};
 use lateen_types::label::Labels;
 use lateen_wire::workload::{AppProtocol, IpFamilies};
 
+use super::Wish;
+
 /// Which endpoints a service prefers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Distribution {
@@ -79,6 +81,12 @@ pub struct Service {
     pub distribution: Option<Distribution>,
     /// Whether endpoints that are not ready serve too.
     pub publish_not_ready: bool,
+    /// Which waypoint it asks for.
+    pub wish: Wish,
+    /// Whether it is a waypoint's own, which has no waypoint.
+    pub is_waypoint: bool,
+    /// Whether its status speaks of waypoints.
+    pub has_condition: bool,
 }
 
 impl Service {
@@ -89,6 +97,7 @@ impl Service {
             return Reading::Nothing;
         }
         let Some(addresses) = addresses_of(&spec) else { return Reading::Nothing };
+        let conditions = service.status.and_then(|status| status.conditions).unwrap_or_default();
         Reading::Value(Self {
             addresses,
             ports: spec.ports.iter().flatten().filter_map(port_of).collect(),
@@ -97,8 +106,17 @@ impl Service {
             distribution: distribution_of(&spec, &meta),
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),
             selector: spec.selector.unwrap_or_default(),
+            wish: Wish::of(&meta, meta.namespace.as_deref().unwrap_or_default()),
+            is_waypoint: is_waypoint(meta.labels.as_ref()),
+            has_condition: conditions.iter().any(|one| one.type_.starts_with("istio.io/Waypoint")),
         })
     }
+}
+
+/// Whether a controller made the object for a waypoint.
+pub(super) fn is_waypoint(all: Option<&Labels>) -> bool {
+    let made_for = all.and_then(|all| all.get(labels::MANAGED));
+    made_for.is_some_and(|word| labels::MANAGED_WAYPOINTS.contains(&word.as_str()))
 }
 
 fn addresses_of(spec: &core::ServiceSpec) -> Option<Vec<IpAddr>> {
@@ -168,7 +186,7 @@ fn first_word(name: &str) -> &str {
     name.split_once('-').map_or(name, |(word, _)| word)
 }
 
-fn spoken(word: &str) -> AppProtocol {
+pub(super) fn spoken(word: &str) -> AppProtocol {
     match word.to_ascii_lowercase().as_str() {
         "http" => AppProtocol::Http11,
         "http2" => AppProtocol::Http2,

@@ -34,7 +34,7 @@ pub fn workload(workload: wire::Workload) -> Resource {
 
 /// A service.
 pub fn service(service: wire::Service) -> Resource {
-    let aliases = service.addresses.iter().filter_map(|one| alias(&one.network, &one.address)).collect();
+    let aliases = service.addresses.iter().filter_map(virtual_alias).collect();
     let name = format!("{}/{}", service.namespace, service.hostname);
     let message = wire::Address { r#type: Some(wire::address::Type::Service(service)) };
     Resource { type_url: type_url::ADDRESS, entry: Entry::new(type_url::ADDRESS, name, &message).with_aliases(aliases) }
@@ -44,6 +44,12 @@ pub fn service(service: wire::Service) -> Resource {
 pub fn policy(policy: &security::Authorization) -> Resource {
     let name = format!("{}/{}", policy.namespace, policy.name);
     Resource { type_url: type_url::AUTHORIZATION, entry: Entry::new(type_url::AUTHORIZATION, name, policy) }
+}
+
+/// An address, or a range with its length.
+fn virtual_alias(one: &wire::NetworkAddress) -> Option<String> {
+    let alias = alias(&one.network, &one.address)?;
+    Some(one.length.map_or_else(|| alias.clone(), |length| format!("{alias}/{length}")))
 }
 
 fn alias(network: &str, bytes: &[u8]) -> Option<String> {

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lateen_types::label::Labels;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 
 use super::*;
 use crate::{
-    derive::tests::{mesh, read_peer, read_policy},
-    facts::{Distribution, Endpoint, Phase, PodRef, ServicePort, SlicePort, TargetPort},
+    derive::tests::{mesh, read_entry, read_external, read_gateway, read_peer, read_policy},
+    facts::{
+        Asked, Distribution, Endpoint, InboundBinding, Phase, PodRef, ServicePort, SlicePort, TargetPort, Traffic, Wish,
+    },
 };
 
 const SPACES: [&str; 3] = ["istio-system", "shop", "web"];
@@ -23,9 +26,13 @@ fn labels(random: &mut StdRng) -> Labels {
 }
 
 fn pod(random: &mut StdRng) -> Pod {
+    let mut labels = labels(random);
+    if random.random_ratio(1, 4) {
+        labels.insert("gateway.networking.k8s.io/gateway-name".to_owned(), "a".to_owned());
+    }
     Pod {
         uid: format!("u{}", random.random_range(0..2)),
-        labels: labels(random),
+        labels,
         addresses: vec![[10, 0, 0, random.random_range(1..5)].into()],
         node: format!("n{}", random.random_range(0..3)),
         service_account: "sa".to_owned(),
@@ -35,6 +42,7 @@ fn pod(random: &mut StdRng) -> Pod {
         owner: None,
         ports: Vec::new(),
         phase: if random.random_ratio(1, 5) { Phase::Failed } else { Phase::Live },
+        wish: wish(random),
     }
 }
 
@@ -53,7 +61,59 @@ fn service(random: &mut StdRng) -> Service {
         node_local: false,
         distribution: None,
         publish_not_ready: random.random(),
+        wish: wish(random),
+        is_waypoint: random.random_ratio(1, 5),
+        has_condition: false,
     }
+}
+
+fn wish(random: &mut StdRng) -> Wish {
+    let waypoint = match random.random_range(0..4) {
+        0 => Asked::Declined,
+        1 => Asked::Gateway(key(random)),
+        _ => Asked::Unsaid,
+    };
+    Wish { waypoint, canary: None, ingress: None, bypass: random.random() }
+}
+
+const HOSTS: [&str; 3] = ["x.example", "a.shop.svc.cluster.local", "*.y.example"];
+
+fn entry(random: &mut StdRng, name: &str) -> ServiceEntry {
+    let host = HOSTS[random.random_range(0..HOSTS.len())];
+    let resolution = ["NONE", "STATIC", "DNS"][random.random_range(0..3)];
+    let mut spec = json!({"hosts": [host, "z.example"], "resolution": resolution,
+        "ports": [{"name": "p", "number": 80}]});
+    match random.random_range(0..3) {
+        0 => spec["workloadSelector"] = json!({"labels": labels(random)}),
+        1 => spec["endpoints"] = json!([{"address": "192.0.2.9", "network": (["", "far"][random.random_range(0..2)])}]),
+        _ => {}
+    }
+    let created = format!("2026-01-0{}T00:00:00Z", random.random_range(1..4));
+    ServiceEntry { wish: wish(random), labels: labels(random), ..read_entry(name, Some(&created), spec, json!({})) }
+}
+
+fn external(random: &mut StdRng) -> WorkloadEntry {
+    let network = ["", "far"][random.random_range(0..2)];
+    let mut made = read_external("e", json!(labels(random)), json!({"address": "192.0.2.8", "network": network}));
+    made.external.wish = wish(random);
+    made
+}
+
+fn gateway(random: &mut StdRng) -> Gateway {
+    let labels = json!({"istio.io/waypoint-for": (["all", "service", "workload"][random.random_range(0..3)]),
+        "topology.istio.io/network": (["", "far"][random.random_range(0..2)])});
+    let class = ["istio-waypoint", "istio-remote"][random.random_range(0..2)];
+    let from = ["All", "Same"][random.random_range(0..2)];
+    let spec = json!({"gatewayClassName": class,
+        "listeners": [{"port": 15008, "protocol": "HBONE", "allowedRoutes": {"namespaces": {"from": from}}}]});
+    let addresses = if random.random() { json!([{"type": "IPAddress", "value": "10.96.1.1"}]) } else { json!([]) };
+    read_gateway(labels, json!({}), spec, addresses)
+}
+
+fn class(random: &mut StdRng) -> GatewayClass {
+    let traffic = [None, Some(Traffic::All), Some(Traffic::Workload)][random.random_range(0..3)];
+    let binding = random.random::<bool>().then_some(InboundBinding { proxy: true, port: 15088 });
+    GatewayClass { traffic, binding }
 }
 
 fn slice(random: &mut StdRng, namespace: &str) -> EndpointSlice {
@@ -97,13 +157,15 @@ fn peer_policy(random: &mut StdRng, name: &str) -> PeerAuthentication {
 fn update(random: &mut StdRng) -> Update {
     let key = key(random);
     let there = random.random_ratio(3, 4);
-    match random.random_range(0..7) {
+    match random.random_range(0..11) {
         0 => {
             let name = Key::new("", SPACES[random.random_range(0..SPACES.len())]);
             let namespace = Namespace {
                 network: ["", "net"][random.random_range(0..2)].to_owned(),
                 distribution: random.random::<bool>().then_some(Distribution::PreferClose),
                 terminating: false,
+                labels: labels(random),
+                wish: wish(random),
             };
             Update::Namespace(name, there.then(|| Arc::new(namespace)))
         }
@@ -119,6 +181,13 @@ fn update(random: &mut StdRng) -> Update {
             Update::Slice(key, there.then(|| Arc::new(made)))
         }
         5 => Update::Policy(key, there.then(|| Arc::new(policy(random)))),
+        6 => {
+            let made = entry(random, &key.name);
+            Update::Entry(key, there.then(|| Arc::new(made)))
+        }
+        7 => Update::External(key, there.then(|| Arc::new(external(random)))),
+        8 => Update::Gateway(key, there.then(|| Arc::new(gateway(random)))),
+        9 => Update::Class(Key::new("", "istio-waypoint"), there.then(|| Arc::new(class(random)))),
         _ => {
             let made = peer_policy(random, &key.name);
             Update::Peer(key, there.then(|| Arc::new(made)))
@@ -142,13 +211,17 @@ impl Objects {
             Update::Slice(key, _) => (4, key.clone()),
             Update::Policy(key, _) => (5, key.clone()),
             Update::Peer(key, _) => (6, key.clone()),
+            Update::Entry(key, _) => (7, key.clone()),
+            Update::External(key, _) => (8, key.clone()),
+            Update::Gateway(key, _) => (9, key.clone()),
+            Update::Class(key, _) => (10, key.clone()),
         };
         self.updates.insert(place, update.clone());
     }
 
     /// Everything, in one batch, into an empty graph.
     fn derived_anew(&self) -> BTreeMap<(String, String), String> {
-        let delta = Graph::new(mesh()).apply(self.updates.values().cloned().collect());
+        let delta = Graph::new(mesh()).apply(&mesh(), self.updates.values().cloned().collect());
         let mut held = BTreeMap::new();
         hold(&mut held, delta.changes);
         held
@@ -178,7 +251,7 @@ fn increments_equal_deriving_everything_anew() {
         for step in 0..60 {
             let batch: Vec<Update> = (0..random.random_range(1..4)).map(|_| update(&mut random)).collect();
             batch.iter().for_each(|update| objects.keep(update));
-            hold(&mut held, graph.apply(batch).changes);
+            hold(&mut held, graph.apply(&mesh(), batch).changes);
             assert_eq!(held, objects.derived_anew(), "seed {seed}, step {step}");
         }
     }
@@ -190,10 +263,10 @@ fn a_change_nobody_uses_sends_nothing() {
     let mut graph = Graph::new(mesh());
     let one = Arc::new(Pod { phase: Phase::Live, ..pod(&mut random) });
     let key = Key::new("shop", "a");
-    assert_eq!(graph.apply(vec![Update::Pod(key.clone(), Some(one.clone()))]).changes.len(), 1);
-    assert!(graph.apply(vec![Update::Pod(key.clone(), Some(one.clone()))]).changes.is_empty());
+    assert_eq!(graph.apply(&mesh(), vec![Update::Pod(key.clone(), Some(one.clone()))]).changes.len(), 1);
+    assert!(graph.apply(&mesh(), vec![Update::Pod(key.clone(), Some(one.clone()))]).changes.is_empty());
     let unused = Arc::new(Pod { uid: "other".to_owned(), ..(*one).clone() });
-    assert!(graph.apply(vec![Update::Pod(key, Some(unused))]).changes.is_empty());
+    assert!(graph.apply(&mesh(), vec![Update::Pod(key, Some(unused))]).changes.is_empty());
 }
 
 #[test]
@@ -201,10 +274,11 @@ fn authors_are_told_once_per_change() {
     let mut graph = Graph::new(mesh());
     let key = Key::new("shop", "p");
     let policy = Arc::new(read_policy(json!({"action": "AUDIT"})));
-    let told = graph.apply(vec![Update::Policy(key.clone(), Some(policy.clone()))]).conditions;
+    let told = graph.apply(&mesh(), vec![Update::Policy(key.clone(), Some(policy.clone()))]).conditions;
+    let told: Vec<Told> = told.into_iter().filter(|told| !told.words.is_empty()).collect();
     assert_eq!(told.len(), 1);
-    assert!(told[0].condition.as_ref().is_some_and(|condition| !condition.accepted));
-    assert!(graph.apply(vec![Update::Policy(key, Some(policy))]).conditions.is_empty());
+    assert_eq!((told[0].reporter, told[0].words[0].reason), (Reporter::Ztunnel, "UnsupportedValue"));
+    assert!(graph.apply(&mesh(), vec![Update::Policy(key, Some(policy))]).conditions.is_empty());
 }
 
 #[test]
@@ -214,10 +288,13 @@ fn workloads_are_found_by_address_node_and_service() {
     let labels: Labels = [("app".to_owned(), "x".to_owned())].into();
     let one = Pod { labels: labels.clone(), phase: Phase::Live, node: "n1".to_owned(), ..pod(&mut random) };
     let behind = Service { selector: labels, ..service(&mut random) };
-    let changes = graph.apply(vec![
-        Update::Pod(Key::new("shop", "a"), Some(Arc::new(one.clone()))),
-        Update::Service(Key::new("shop", "s"), Some(Arc::new(behind))),
-    ]);
+    let changes = graph.apply(
+        &mesh(),
+        vec![
+            Update::Pod(Key::new("shop", "a"), Some(Arc::new(one.clone()))),
+            Update::Service(Key::new("shop", "s"), Some(Arc::new(behind))),
+        ],
+    );
     let found = changes.changes.iter().find_map(|change| match change {
         Publish::Put(_, entry) if entry.name == "Kubernetes//Pod/shop/a" => Some(entry),
         Publish::Put(..) | Publish::Remove(..) => None,
@@ -226,4 +303,72 @@ fn workloads_are_found_by_address_node_and_service() {
     assert_eq!(entry.aliases, [format!("/{}", one.addresses[0])]);
     let groups: BTreeSet<&str> = entry.groups.iter().map(String::as_str).collect();
     assert_eq!(groups, ["node/n1", "shop/s.shop.svc.cluster.local"].into());
+}
+
+/// The reasons told of an object, newest last.
+fn reasons(delta: &Delta, kind: Kind) -> Vec<&'static str> {
+    let of_kind = delta.conditions.iter().filter(|told| told.object.kind == kind);
+    of_kind.flat_map(|told| told.words.iter().map(|word| word.reason)).collect()
+}
+
+#[test]
+fn a_waypoint_binds_once_it_is_there_and_lets_go_with_it() {
+    let (mut graph, mut random) = (Graph::new(mesh()), StdRng::seed_from_u64(5));
+    let bound = Wish { waypoint: Asked::Gateway(Key::new("shop", "w")), ..Wish::default() };
+    let one = Service { wish: bound, is_waypoint: false, ..service(&mut random) };
+    let targeted = read_policy(json!({"targetRefs": [{"kind": "Service", "name": "s"}]}));
+    let first = graph.apply(
+        &mesh(),
+        vec![
+            Update::Service(Key::new("shop", "s"), Some(Arc::new(one))),
+            Update::Policy(Key::new("shop", "p"), Some(Arc::new(targeted))),
+        ],
+    );
+    assert_eq!(reasons(&first, Kind::Service), ["WaypointIsNotReady"]);
+    assert_eq!(reasons(&first, Kind::AuthorizationPolicy), ["AncestorNotBound"]);
+    let listener = json!({"gatewayClassName": "istio-waypoint", "listeners": [{"port": 15008, "protocol": "HBONE"}]});
+    let there = read_gateway(json!({}), json!({}), listener, json!([{"type": "Hostname", "value": "w.shop"}]));
+    let key = Key::new("shop", "w");
+    let second = graph.apply(&mesh(), vec![Update::Gateway(key.clone(), Some(Arc::new(there)))]);
+    assert_eq!(reasons(&second, Kind::Service), ["WaypointAccepted"]);
+    assert_eq!(second.changes.len(), 1, "only the service: {:?}", second.changes);
+    assert_eq!(reasons(&second, Kind::AuthorizationPolicy), ["Accepted"]);
+    let third = graph.apply(&mesh(), vec![Update::Gateway(key, None)]);
+    assert_eq!(reasons(&third, Kind::Service), ["WaypointIsNotReady"]);
+}
+
+#[test]
+fn a_host_that_several_claim_has_one_holder_in_each_namespace() {
+    let claim = |name: &str, day: u8| {
+        let spec = json!({"hosts": ["a.shop.svc.cluster.local"], "resolution": "DNS"});
+        Arc::new(read_entry(name, Some(&format!("2026-01-0{day}T00:00:00Z")), spec, json!({})))
+    };
+    let mut graph = Graph::new(mesh());
+    let mut held = BTreeMap::new();
+    let mut after = |updates: Vec<Update>| {
+        hold(&mut held, graph.apply(&mesh(), updates).changes);
+        held.keys().map(|(_, name)| name.clone()).collect::<Vec<String>>()
+    };
+    let entry = |space: &str, name: &str, day| Update::Entry(Key::new(space, name), Some(claim(name, day)));
+    let (in_shop, in_web) = ("shop/a.shop.svc.cluster.local", "web/a.shop.svc.cluster.local");
+    let endpoint = |of: &str| format!("Kubernetes/networking.istio.io/ServiceEntry/{of}/a.shop.svc.cluster.local");
+    let all = after(vec![entry("shop", "young", 3), entry("shop", "aged", 1), entry("web", "other", 2)]);
+    assert_eq!(all, [&endpoint("shop/aged"), &endpoint("web/other"), in_shop, in_web]);
+    let all = after(vec![Update::Entry(Key::new("shop", "aged"), None)]);
+    assert_eq!(all, [&endpoint("shop/young"), &endpoint("web/other"), in_shop, in_web]);
+    // The name is a Kubernetes service's own: entries of its namespace lose it.
+    let one = service(&mut StdRng::seed_from_u64(7));
+    let all = after(vec![Update::Service(Key::new("shop", "a"), Some(Arc::new(one)))]);
+    assert_eq!(all, [&endpoint("web/other"), in_shop, in_web]);
+}
+
+#[test]
+fn a_new_mesh_changes_what_depends_on_it() {
+    let (mut graph, mut random) = (Graph::new(mesh()), StdRng::seed_from_u64(6));
+    let one = Pod { phase: Phase::Live, ..pod(&mut random) };
+    let update = Update::Pod(Key::new("shop", "a"), Some(Arc::new(one)));
+    graph.apply(&mesh(), vec![update]);
+    let other = Mesh { trust_domain: "td.example".to_owned(), ..mesh() };
+    assert_eq!(graph.apply(&other, Vec::new()).changes.len(), 1);
+    assert!(graph.apply(&other, Vec::new()).changes.is_empty());
 }

@@ -9,7 +9,10 @@ use std::{
 
 use lateen_cluster::store::Key;
 
-use crate::facts::{AuthorizationPolicy, EndpointSlice, Namespace, Node, PeerAuthentication, Pod, Service};
+use crate::facts::{
+    AuthorizationPolicy, EndpointSlice, Gateway, GatewayClass, Namespace, Node, PeerAuthentication, Pod, Service,
+    ServiceEntry, WorkloadEntry,
+};
 
 /// Objects of one kind, by namespace.
 #[derive(Debug)]
@@ -62,34 +65,34 @@ impl<V> Objects<V> {
 
 /// Which objects belong to a thing. Ordered, so that the same cluster always gives the same answer.
 #[derive(Debug)]
-pub(super) struct Index<K> {
-    sets: HashMap<K, BTreeSet<Key>>,
+pub(super) struct Index<K, V = Key> {
+    sets: HashMap<K, BTreeSet<V>>,
 }
 
-impl<K> Default for Index<K> {
+impl<K, V> Default for Index<K, V> {
     fn default() -> Self {
         Self { sets: HashMap::new() }
     }
 }
 
-impl<K: Eq + Hash> Index<K> {
-    fn add(&mut self, of: K, key: &Key) {
-        self.sets.entry(of).or_default().insert(key.clone());
+impl<K: Eq + Hash, V: Ord + Clone> Index<K, V> {
+    pub(super) fn add(&mut self, of: K, value: &V) {
+        self.sets.entry(of).or_default().insert(value.clone());
     }
 
-    fn remove<Q: Eq + Hash + ?Sized>(&mut self, of: &Q, key: &Key)
+    pub(super) fn remove<Q: Eq + Hash + ?Sized>(&mut self, of: &Q, value: &V)
     where
         K: Borrow<Q>,
     {
         if let Some(set) = self.sets.get_mut(of) {
-            set.remove(key);
+            set.remove(value);
             if set.is_empty() {
                 self.sets.remove(of);
             }
         }
     }
 
-    pub(super) fn of<Q: Eq + Hash + ?Sized>(&self, of: &Q) -> impl Iterator<Item = &Key> + use<'_, Q, K>
+    pub(super) fn of<Q: Eq + Hash + ?Sized>(&self, of: &Q) -> impl Iterator<Item = &V> + use<'_, Q, K, V>
     where
         K: Borrow<Q>,
     {
@@ -107,16 +110,64 @@ pub(super) struct World {
     pub(super) slices: Objects<EndpointSlice>,
     pub(super) policies: Objects<AuthorizationPolicy>,
     pub(super) peers: Objects<PeerAuthentication>,
+    pub(super) entries: Objects<ServiceEntry>,
+    pub(super) externals: Objects<WorkloadEntry>,
+    pub(super) gateways: Objects<Gateway>,
+    pub(super) classes: Objects<GatewayClass>,
     pub(super) pods_on_node: Index<String>,
+    pub(super) pods_of_gateway: Index<Key>,
     pub(super) slices_of_service: Index<Key>,
     pub(super) slices_naming_pod: Index<Key>,
+    pub(super) entries_of_host: Index<String>,
+    /// Policies with targets, by namespace.
+    pub(super) targeted_in: Index<Arc<str>>,
 }
 
 impl World {
+    /// The namespaces that hold workloads.
+    pub(super) fn spaces(&self) -> impl Iterator<Item = Arc<str>> {
+        let all = self.pods.spaces.keys().chain(self.externals.spaces.keys()).chain(self.entries.spaces.keys());
+        all.cloned().collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// Sets or removes an entry; what was there before.
+    pub(super) fn set_entry(&mut self, key: &Key, new: Option<Arc<ServiceEntry>>) -> Option<Arc<ServiceEntry>> {
+        let old = self.entries.set(key, new.clone());
+        for host in old.iter().flat_map(|entry| &entry.hosts) {
+            self.entries_of_host.remove(host, key);
+        }
+        for host in new.iter().flat_map(|entry| &entry.hosts) {
+            self.entries_of_host.add(host.clone(), key);
+        }
+        old
+    }
+
+    /// Sets or removes a policy; what was there before.
+    pub(super) fn set_policy(
+        &mut self,
+        key: &Key,
+        new: Option<Arc<AuthorizationPolicy>>,
+    ) -> Option<Arc<AuthorizationPolicy>> {
+        self.targeted_in.remove(&key.namespace, key);
+        if new.as_ref().is_some_and(|policy| policy.has_target()) {
+            self.targeted_in.add(key.namespace.clone(), key);
+        }
+        self.policies.set(key, new)
+    }
+
+    /// Sets or removes a pod.
     pub(super) fn set_pod(&mut self, key: &Key, new: Option<Arc<Pod>>) {
+        let gateway_of = |pod: &Pod| pod.gateway().map(|name| Key::new(&key.namespace, name));
         let node = new.as_ref().map(|pod| pod.node.clone());
+        let gateway = new.as_deref().and_then(gateway_of);
         if let Some(old) = self.pods.set(key, new) {
             self.pods_on_node.remove(&old.node, key);
+            if let Some(old) = gateway_of(&old) {
+                self.pods_of_gateway.remove(&old, key);
+            }
+        }
+        if let Some(gateway) = gateway {
+            self.pods_of_gateway.add(gateway, key);
         }
         if let Some(node) = node.filter(|node| !node.is_empty()) {
             self.pods_on_node.add(node, key);

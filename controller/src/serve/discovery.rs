@@ -3,10 +3,13 @@
 //! In: streams of requests with a bearer token. Out: streams of responses from the table.
 //! A proxy must be who its node metadata says: the namespace and account of its token, on the node its pod runs on.
 
+use std::sync::OnceLock;
+
 use lateen_rt::{drain::Drain, ready::Readiness, tasks::Tasks};
 use lateen_wire::{
     core::Node,
     discovery::{DeltaDiscoveryRequest, aggregated_discovery_service_server::AggregatedDiscoveryService},
+    type_url,
 };
 use lateen_xds::{
     server::{Events, Peer, Responses, Table, serve},
@@ -20,6 +23,7 @@ use crate::{
         authn::{Caller, Reviewer},
         residents::Residents,
     },
+    enforcement::{Connected, Enforcement},
     graph::node_group,
     names,
 };
@@ -39,6 +43,8 @@ pub struct Service {
     pub tasks: Tasks,
     /// Ends the streams.
     pub drain: Drain,
+    /// Who holds what.
+    pub enforcement: Enforcement,
 }
 
 #[tonic::async_trait]
@@ -60,7 +66,13 @@ impl AggregatedDiscoveryService for Service {
                 if ours { Status::unavailable("try again") } else { Status::unauthenticated("authentication failure") };
             refuse(error.reason(), status)
         })?;
-        let proxy = Proxy { caller, residents: self.residents.clone(), _counted: Counted::new() };
+        let proxy = Proxy {
+            enforcement: self.enforcement.clone(),
+            connected: OnceLock::new(),
+            caller,
+            residents: self.residents.clone(),
+            _counted: Counted::new(),
+        };
         let (responses, work) = serve(request.into_inner(), self.table.clone(), proxy, self.drain.clone());
         self.tasks.spawn("discovery stream", work);
         Ok(Response::new(responses))
@@ -76,6 +88,9 @@ fn refuse(reason: &'static str, status: Status) -> Status {
 struct Proxy {
     caller: Caller,
     residents: Residents,
+    enforcement: Enforcement,
+    /// Set once it is admitted.
+    connected: OnceLock<Connected>,
     _counted: Counted,
 }
 
@@ -96,19 +111,35 @@ impl Drop for Counted {
 
 impl Events for Proxy {
     fn admit(&self, node: &Node) -> Result<Peer, Status> {
-        admit(&self.caller, &self.residents, node).map_err(|(reason, status)| {
+        let peer = admit(&self.caller, &self.residents, node).map_err(|(reason, status)| {
             let account = &self.caller.account;
             tracing::warn!(%account, node = node.id, reason, message = status.message(), "a discovery stream was refused");
             refuse(reason, status)
-        })
+        })?;
+        self.connected.get_or_init(|| self.enforcement.connect(called(&peer.id)));
+        Ok(peer)
+    }
+
+    fn progressed(&self, _peer: &Peer, type_url: &str, revision: Option<u64>) {
+        if let Some(connected) = self.connected.get() {
+            connected.progressed(type_url, revision);
+        }
     }
 
     fn acknowledged(&self, _peer: &Peer, what: &Acknowledged) {
-        if what.rejected.is_some() {
+        if let Some(words) = &what.rejected {
+            if let Some(connected) = self.connected.get().filter(|_| what.type_url == type_url::AUTHORIZATION) {
+                connected.rejected(words);
+            }
             let kind = crate::names::xds_type(&what.type_url);
             metrics::counter!(names::REJECTS, "xds_type" => kind).increment(1);
         }
     }
+}
+
+/// The pod in a node id `<kind>~<ip>~<pod>.<namespace>~<domain>`.
+fn called(id: &str) -> &str {
+    id.split('~').nth(2).unwrap_or(id)
 }
 
 /// Whether a proven caller is the node it says it is, and what belongs to it unasked.

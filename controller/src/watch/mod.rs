@@ -8,11 +8,11 @@ use std::{fmt::Debug, sync::Arc};
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use kube::{
     Api, Client, Resource,
-    api::{ApiResource, DynamicObject},
+    api::{ApiResource, DynamicObject, GroupVersionKind},
     runtime::watcher,
 };
 use lateen_cluster::{
-    api as resources,
+    api as resources, labels,
     store::{self, Key, Listener, Reading, Store},
 };
 use lateen_rt::{drain::Drain, inbox::Inbox, ready::Readiness, tasks::Tasks};
@@ -21,8 +21,12 @@ use tokio::sync::watch;
 
 use crate::{
     ca::residents::Residents,
-    facts::{AuthorizationPolicy, EndpointSlice, Namespace, Node, PeerAuthentication, Pod, Service},
+    facts::{
+        AuthorizationPolicy, EndpointSlice, Gateway, GatewayClass, Namespace, Node, PeerAuthentication, Pod, Service,
+        ServiceEntry, WorkloadEntry,
+    },
     graph::Update,
+    scope::Scope,
 };
 
 /// Something changed.
@@ -35,6 +39,32 @@ pub enum Change {
     Slice(Key),
     Policy(Key),
     Peer(Key),
+    Entry(Key),
+    External(Key),
+    Gateway(Key),
+    Class(Key),
+    /// What holds for the whole mesh.
+    Settings,
+}
+
+impl Change {
+    /// The object; none for what is not one.
+    fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Namespace(key)
+            | Self::Node(key)
+            | Self::Pod(key)
+            | Self::Service(key)
+            | Self::Slice(key)
+            | Self::Policy(key)
+            | Self::Peer(key)
+            | Self::Entry(key)
+            | Self::External(key)
+            | Self::Gateway(key)
+            | Self::Class(key) => Some(key),
+            Self::Settings => None,
+        }
+    }
 }
 
 /// What is kept of the cluster; clones share it.
@@ -48,20 +78,52 @@ pub struct Stores {
     slices: Store<EndpointSlice>,
     policies: Store<AuthorizationPolicy>,
     peers: Store<PeerAuthentication>,
+    /// Service entries, which are given addresses.
+    pub entries: Store<ServiceEntry>,
+    externals: Store<WorkloadEntry>,
+    gateways: Store<Gateway>,
+    classes: Store<GatewayClass>,
 }
 
 impl Stores {
-    /// The present state of what changed.
-    pub fn update(&self, change: Change) -> Update {
-        match change {
-            Change::Namespace(key) => Update::Namespace(key.clone(), self.namespaces.find(&key)),
-            Change::Node(key) => Update::Node(key.clone(), self.nodes.find(&key)),
-            Change::Pod(key) => Update::Pod(key.clone(), self.pods.find(&key)),
-            Change::Service(key) => Update::Service(key.clone(), self.services.find(&key)),
-            Change::Slice(key) => Update::Slice(key.clone(), self.slices.find(&key)),
-            Change::Policy(key) => Update::Policy(key.clone(), self.policies.find(&key)),
-            Change::Peer(key) => Update::Peer(key.clone(), self.peers.find(&key)),
+    /// The present state of what changed; what is outside `scope` is as good as gone.
+    pub fn update(&self, change: &Change, scope: &Scope) -> Option<Update> {
+        let key = change.key()?;
+        let held = scope.holds(key);
+        fn found<V>(store: &Store<V>, key: &Key, held: bool) -> Option<Arc<V>> {
+            if held { store.find(key) } else { None }
         }
+        Some(match change {
+            Change::Namespace(_) => Update::Namespace(key.clone(), found(&self.namespaces, key, held)),
+            Change::Node(_) => Update::Node(key.clone(), found(&self.nodes, key, held)),
+            Change::Pod(_) => Update::Pod(key.clone(), found(&self.pods, key, held)),
+            Change::Service(_) => Update::Service(key.clone(), found(&self.services, key, held)),
+            Change::Slice(_) => Update::Slice(key.clone(), found(&self.slices, key, held)),
+            Change::Policy(_) => Update::Policy(key.clone(), found(&self.policies, key, held)),
+            Change::Peer(_) => Update::Peer(key.clone(), found(&self.peers, key, held)),
+            Change::Entry(_) => Update::Entry(key.clone(), found(&self.entries, key, held)),
+            Change::External(_) => Update::External(key.clone(), found(&self.externals, key, held)),
+            Change::Gateway(_) => Update::Gateway(key.clone(), found(&self.gateways, key, held)),
+            Change::Class(_) => Update::Class(key.clone(), found(&self.classes, key, held)),
+            Change::Settings => return None,
+        })
+    }
+
+    /// Everything in the namespaces that came into the scope or left it.
+    pub fn moved(&self, before: &Scope, after: &Scope) -> Vec<Change> {
+        fn of<V>(store: &Store<V>, change: fn(Key) -> Change, moved: &dyn Fn(&Key) -> bool) -> Vec<Change> {
+            store.snapshot().into_iter().map(|(key, _)| key).filter(|key| moved(key)).map(change).collect()
+        }
+        let moved = |key: &Key| before.holds(key) != after.holds(key);
+        let mut all = of(&self.pods, Change::Pod, &moved);
+        all.extend(of(&self.services, Change::Service, &moved));
+        all.extend(of(&self.slices, Change::Slice, &moved));
+        all.extend(of(&self.policies, Change::Policy, &moved));
+        all.extend(of(&self.peers, Change::Peer, &moved));
+        all.extend(of(&self.entries, Change::Entry, &moved));
+        all.extend(of(&self.externals, Change::External, &moved));
+        all.extend(of(&self.gateways, Change::Gateway, &moved));
+        all
     }
 }
 
@@ -78,6 +140,10 @@ pub struct Watch {
     pub inbox: Inbox<Change>,
     /// Namespaces to hand trust anchors to.
     pub anchors: Inbox<Key>,
+    /// Service entries to give addresses to.
+    pub vips: Inbox<Key>,
+    /// Objects labelled for another revision are not ours; empty takes all.
+    pub revision: String,
     /// Who lives on which node, kept current without waiting for the inbox.
     pub residents: Residents,
     /// Gets one condition per kind.
@@ -85,7 +151,7 @@ pub struct Watch {
 }
 
 /// The kinds followed.
-const KINDS: usize = 7;
+const KINDS: usize = 11;
 
 impl Watch {
     /// Follows everything until `drain` begins.
@@ -106,12 +172,9 @@ impl Watch {
         follow.typed::<core::Service, _>(&stores.services, listener);
         let listener = follow.listener("endpoint slices", EndpointSlice::read, Change::Slice);
         follow.typed::<discovery::EndpointSlice, _>(&stores.slices, listener);
-        let read = |object: DynamicObject| AuthorizationPolicy::read(&object);
-        let listener = follow.listener("authorization policies", read, Change::Policy);
-        follow.dynamic(&ApiResource::erase::<resources::AuthorizationPolicy>(&()), &stores.policies, listener);
-        let read = |object: DynamicObject| PeerAuthentication::read(&object);
-        let listener = follow.listener("peer authentications", read, Change::Peer);
-        follow.dynamic(&ApiResource::erase::<resources::PeerAuthentication>(&()), &stores.peers, listener);
+        follow.policies(stores);
+        follow.entries(stores, self.vips.clone());
+        follow.gateways(stores);
         incomplete
     }
 }
@@ -124,6 +187,34 @@ struct Follow<'a> {
 }
 
 impl Follow<'_> {
+    fn policies(&self, stores: &Stores) {
+        let read = |object: DynamicObject| AuthorizationPolicy::read(&object);
+        let listener = self.listener("authorization policies", read, Change::Policy);
+        self.config(&ApiResource::erase::<resources::AuthorizationPolicy>(&()), &stores.policies, listener);
+        let read = |object: DynamicObject| PeerAuthentication::read(&object);
+        let listener = self.listener("peer authentications", read, Change::Peer);
+        self.config(&ApiResource::erase::<resources::PeerAuthentication>(&()), &stores.peers, listener);
+    }
+
+    fn entries(&self, stores: &Stores, vips: Inbox<Key>) {
+        let read = |object: DynamicObject| ServiceEntry::read(&object);
+        let listener = self.listener("service entries", read, Change::Entry).also(move |key| vips.push(key.clone()));
+        self.config(&kind("networking.istio.io", "ServiceEntry", "serviceentries"), &stores.entries, listener);
+        let read = |object: DynamicObject| WorkloadEntry::read(&object);
+        let listener = self.listener("workload entries", read, Change::External);
+        self.config(&kind("networking.istio.io", "WorkloadEntry", "workloadentries"), &stores.externals, listener);
+    }
+
+    fn gateways(&self, stores: &Stores) {
+        const GROUP: &str = "gateway.networking.k8s.io";
+        let read = |object: DynamicObject| Gateway::read(&object);
+        let listener = self.listener("gateways", read, Change::Gateway);
+        self.config(&kind(GROUP, "Gateway", "gateways"), &stores.gateways, listener);
+        let read = |object: DynamicObject| GatewayClass::read(&object);
+        let listener = self.listener("gateway classes", read, Change::Class);
+        self.config(&kind(GROUP, "GatewayClass", "gatewayclasses"), &stores.classes, listener);
+    }
+
     fn listener<K, V>(&self, name: &'static str, read: fn(K) -> Reading<V>, change: fn(Key) -> Change) -> Told<K, V> {
         Told {
             read,
@@ -132,6 +223,7 @@ impl Follow<'_> {
             condition: self.watch.readiness.condition(name),
             left: Some(self.left.clone()),
             also: Box::new(|_| {}),
+            is_ours: None,
         }
     }
 
@@ -143,10 +235,13 @@ impl Follow<'_> {
         self.spawn(Api::all(self.watch.client.clone()), store, listener);
     }
 
-    fn dynamic<V>(&self, kind: &ApiResource, store: &Store<V>, listener: Told<DynamicObject, V>)
+    /// Follows a kind whose objects may belong to another revision.
+    fn config<V>(&self, kind: &ApiResource, store: &Store<V>, mut listener: Told<DynamicObject, V>)
     where
         V: PartialEq + Send + Sync + 'static,
     {
+        let revision = self.watch.revision.clone();
+        listener.is_ours = Some(Box::new(move |object| is_ours(object, &revision)));
         self.spawn(Api::all_with(self.watch.client.clone(), kind), store, listener);
     }
 
@@ -175,6 +270,20 @@ struct Told<K, V> {
     /// Until the first list is complete.
     left: Option<Arc<watch::Sender<usize>>>,
     also: Box<dyn Fn(&Key) + Send>,
+    is_ours: Option<Ours<K>>,
+}
+
+/// Whether an object is to be looked at.
+type Ours<K> = Box<dyn Fn(&K) -> bool + Send>;
+
+fn kind(group: &str, kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural)
+}
+
+/// Whether an object is for the control plane of this revision.
+fn is_ours(object: &DynamicObject, revision: &str) -> bool {
+    let label = object.metadata.labels.as_ref().and_then(|all| all.get(labels::REVISION));
+    revision.is_empty() || label.is_none_or(|wanted| wanted == revision)
 }
 
 impl<K, V> Told<K, V> {
@@ -189,6 +298,9 @@ impl<K, V: PartialEq + Send + Sync> Listener<K> for Told<K, V> {
     type Value = V;
 
     fn read(&mut self, object: K) -> Reading<V> {
+        if self.is_ours.as_ref().is_some_and(|is_ours| !is_ours(&object)) {
+            return Reading::Nothing;
+        }
         (self.read)(object)
     }
 
@@ -202,5 +314,24 @@ impl<K, V: PartialEq + Send + Sync> Listener<K> for Told<K, V> {
             self.condition.set(true);
             left.send_modify(|left| *left -= 1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_of_other_revisions_are_not_ours() {
+        let check = |label: Option<&str>, own: &str, expected: bool| {
+            let mut object = DynamicObject::new("p", &kind("g", "K", "ks"));
+            object.metadata.labels = label.map(|label| [(labels::REVISION.to_owned(), label.to_owned())].into());
+            assert_eq!(is_ours(&object, own), expected, "{label:?} {own:?}");
+        };
+        check(None, "", true);
+        check(Some("a"), "", true);
+        check(None, "a", true);
+        check(Some("a"), "a", true);
+        check(Some("b"), "a", false);
     }
 }

@@ -73,6 +73,45 @@ impl Cluster {
         }
     }
 
+    /// Makes our kinds known, and those of the Gateway API that we follow.
+    pub async fn define(&self) {
+        let ours = lateen_cluster::crds::all().into_iter().map(|one| serde_json::to_value(one).expect("serializable"));
+        let theirs = [("Gateway", "gateways", "Namespaced"), ("GatewayClass", "gatewayclasses", "Cluster")];
+        let all: Vec<Value> = ours.chain(theirs.map(gateway_kind)).collect();
+        for mut one in all {
+            one["apiVersion"] = json!("apiextensions.k8s.io/v1");
+            one["kind"] = json!("CustomResourceDefinition");
+            self.apply([one.clone()]).await;
+            let text = |pointer: &str| one.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let version = one.pointer("/spec/versions/0/name").and_then(Value::as_str).unwrap_or_default();
+            let kind = GroupVersionKind::gvk(text("/spec/group"), version, text("/spec/names/kind"));
+            let kind = ApiResource::from_gvk_with_plural(&kind, text("/spec/names/plural"));
+            let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
+            eventually("the new kind", || {
+                let api = api.clone();
+                Box::pin(async move { api.list(&Default::default()).await.ok().map(drop) })
+            })
+            .await;
+        }
+    }
+
+    /// Waits until an object's condition has this status and reason; its message.
+    pub async fn until_told(&self, object: &Value, condition: &str, (status, reason): (&str, &str)) -> String {
+        let (api, name) = self.api_of(object);
+        let wanted = [condition, status, reason].map(str::to_owned);
+        eventually(&format!("{condition} {status} {reason} of {name}"), || {
+            let (api, name, wanted) = (api.clone(), name.clone(), wanted.clone());
+            Box::pin(async move {
+                let found = api.get_status(&name).await.ok()?;
+                let all = found.data.pointer("/status/conditions")?.as_array()?;
+                let field = |one: &Value, field: &str| one[field].as_str().unwrap_or_default().to_owned();
+                let told = |one: &&Value| ["type", "status", "reason"].map(|name| field(one, name)) == wanted;
+                all.iter().find(told).map(|one| field(one, "message"))
+            })
+        })
+        .await
+    }
+
     pub async fn delete(&self, object: &Value) {
         let (api, name) = self.api_of(object);
         api.delete(&name, &kube::api::DeleteParams::default().grace_period(0)).await.expect("deleted");
@@ -124,6 +163,17 @@ impl Cluster {
         tasks.spawn("controller", async move { app::run(config, sockets, shown, ending).await.expect("a clean end") });
         Controller { secure, ready, tasks, drain }
     }
+}
+
+fn gateway_kind((kind, plural, scope): (&str, &str, &str)) -> Value {
+    let group = "gateway.networking.k8s.io";
+    let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    json!({
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {"group": group, "scope": scope,
+            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
+            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}}, "schema": schema}]}
+    })
 }
 
 /// A running controller.

@@ -1,12 +1,12 @@
 //! The controller end to end: objects in an API server, a proxy's streams and certificates on real sockets.
 
 mod harness;
+mod inputs;
 
 use std::collections::BTreeMap;
 
 use harness::{Cluster, Controller, eventually, refused};
-use kube::{Api, api::DynamicObject};
-use lateen_cluster::{api::AuthorizationPolicy, crds};
+use kube::Api;
 use lateen_identity::{
     ca_client::{Asking, CaClient, Issuer as _},
     channel::ControlChannel,
@@ -176,27 +176,12 @@ async fn a_proxy_learns_the_mesh_and_what_changes() {
     assert_eq!(web.locality.as_ref().expect("a zone").zone, "z1");
 
     // The kinds of our policies do not exist yet; they are followed once they do.
-    let definitions = crds::all().into_iter().map(|one| serde_json::to_value(one).expect("serializable"));
-    cluster
-        .apply(definitions.map(|mut one| {
-            one["apiVersion"] = json!("apiextensions.k8s.io/v1");
-            one["kind"] = json!("CustomResourceDefinition");
-            one
-        }))
-        .await;
+    cluster.define().await;
     let policy = json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
         "metadata": {"namespace": "shop", "name": "none"},
         "spec": {"action": "DENY", "selector": {"matchLabels": {"app": "web"}},
             "rules": [{"to": [{"operation": {"ports": ["80"], "methods": ["GET"]}}]}]}});
-    let policy_for = policy.clone();
-    let client = cluster.client.clone();
-    eventually("the new kind", move || {
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(client.clone(), "shop", &kube::api::ApiResource::erase::<AuthorizationPolicy>(&()));
-        Box::pin(async move { api.list(&Default::default()).await.ok().map(|_| ()) })
-    })
-    .await;
-    cluster.apply([policy_for]).await;
+    cluster.apply([policy.clone()]).await;
     proxy
         .until("the policy", |proxy| {
             let named = proxy.workload("shop/web-1").is_some_and(|web| web.authorization_policies == ["shop/none"]);
@@ -205,14 +190,7 @@ async fn a_proxy_learns_the_mesh_and_what_changes() {
         .await;
     assert_eq!(proxy.policies["shop/none"].action(), security::Action::Deny);
 
-    let client = cluster.client.clone();
-    let condition = eventually("the status", move || {
-        let api: Api<AuthorizationPolicy> = Api::namespaced(client.clone(), "shop");
-        Box::pin(async move { api.get("none").await.ok()?.status?.conditions.into_iter().next() })
-    })
-    .await;
-    assert_eq!((condition.type_.as_str(), condition.status.as_str()), ("ZtunnelAccepted", "True"));
-    assert_eq!(condition.reason.as_deref(), Some("UnsupportedValue"));
+    cluster.until_told(&policy, "ZtunnelAccepted", ("True", "UnsupportedValue")).await;
 
     cluster.delete(&policy).await;
     proxy

@@ -50,3 +50,40 @@ pub const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
 pub const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 /// EndpointSlice label: the Service it belongs to.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Namespace, Service, ServiceEntry, Pod, WorkloadEntry: the waypoint its traffic passes, or [`NO_WAYPOINT`].
+pub const USE_WAYPOINT: &str = "istio.io/use-waypoint";
+/// Beside [`USE_WAYPOINT`]: the waypoint's namespace, where it is not the object's own.
+pub const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
+/// Value of [`USE_WAYPOINT`]: none, whatever the namespace says.
+pub const NO_WAYPOINT: &str = "none";
+/// Beside [`USE_WAYPOINT`]: a second waypoint that takes a share of the traffic.
+pub const USE_WAYPOINT_CANARY: &str = "istio.io/use-waypoint-canary";
+/// Beside [`USE_WAYPOINT_CANARY`]: its namespace.
+pub const USE_WAYPOINT_CANARY_NAMESPACE: &str = "istio.io/use-waypoint-canary-namespace";
+/// Annotation beside [`USE_WAYPOINT_CANARY`]: its share, 0 to 100.
+pub const USE_WAYPOINT_CANARY_WEIGHT: &str = "istio.io/use-waypoint-canary-weight";
+/// Service, ServiceEntry, Namespace, bool: ingress gateways go through the waypoint too.
+pub const INGRESS_USE_WAYPOINT: &str = "istio.io/ingress-use-waypoint";
+/// Beside [`USE_WAYPOINT`], annotation of Lateen's own: [`BYPASS`] lets traffic go direct while the waypoint is missing.
+pub const WAYPOINT_MISSING: &str = "lateen.io/waypoint-missing";
+/// Value of [`WAYPOINT_MISSING`]; everything else refuses.
+pub const BYPASS: &str = "bypass";
+/// Gateway, GatewayClass: `service`, `workload`, `all` or `none`.
+pub const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
+/// Gateway, GatewayClass annotation: how a waypoint's own pods take connections, `PROXY/15088`.
+pub const WAYPOINT_INBOUND_BINDING: &str = "ambient.istio.io/waypoint-inbound-binding";
+/// What a controller made, and for which of its purposes.
+pub const MANAGED: &str = "gateway.istio.io/managed";
+/// Values of [`MANAGED`] that mark waypoints, which have no waypoint themselves.
+pub const MANAGED_WAYPOINTS: [&str; 2] = ["istio.io-mesh-controller", "istio.io-eastwest-controller"];
+/// Pods of a Gateway: its name.
+pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// Gateway annotation: the account of its pods.
+pub const GATEWAY_ACCOUNT: &str = "gateway.istio.io/service-account";
+/// ServiceEntry, bool: `false` means no address is given out for it.
+pub const AUTO_ALLOCATE: &str = "networking.istio.io/enable-autoallocate-ip";
+/// Service, ServiceEntry annotation: how a waypoint connects; without a waypoint it means nothing.
+pub const CONNECT_STRATEGY: &str = "istio.io/connect-strategy";
+/// WorkloadEntry annotation: the group it registered itself for.
+pub const AUTO_REGISTRATION_GROUP: &str = "istio.io/autoRegistrationGroup";

@@ -121,7 +121,8 @@ impl Joined {
     }
 
     fn derive(&mut self, updates: Vec<Update>) -> Vec<Change> {
-        self.graph.apply(updates).changes.into_iter().map(decoded).collect()
+        let mesh = self.graph.mesh().clone();
+        self.graph.apply(&mesh, updates).changes.into_iter().map(decoded).collect()
     }
 
     pub fn world(&self) -> Arc<World> {

@@ -97,6 +97,16 @@ pub enum Resolution {
     DynamicDns,
 }
 
+impl Resolution {
+    /// Whether a host without endpoints is its own endpoint.
+    pub fn is_by_name(self) -> bool {
+        match self {
+            Self::Dns | Self::DnsRoundRobin | Self::DynamicDns => true,
+            Self::None | Self::Static => false,
+        }
+    }
+}
+
 /// Labels a workload must carry, all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LabelsSelector {

@@ -1,0 +1,343 @@
+//! Whether policies are in force: which proxies hold what.
+//!
+//! In: proxies' progress, policies as they change. Out: the condition `Enforced` of each policy.
+//! A proxy holds a policy once it has acknowledged everything of the batch the policy came in, policies and workloads
+//! both: a selector policy is in force where its workloads name it. Only proxies connected to this process are known
+//! here. Absent on purpose: writing (see `status`), words (see `derive::enforced`).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use lateen_wire::type_url;
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    derive::{
+        enforced::{self, Count, Enforceable},
+        word::Word,
+    },
+    graph::{Enforcing, Kind, Object, Reporter, Told},
+    status::Statuses,
+};
+
+/// Between two looks at all.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// A policy on its way is said to be so only after this; usually it has arrived by then.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Numbers alone, which change with every proxy that comes or goes, are written no more often than this.
+const NUMBERS_EVERY: Duration = Duration::from_secs(30);
+/// Rejections remembered for each proxy, and how much of each.
+const REJECTIONS_MAX: usize = 32;
+const REJECTION_CHARS_MAX: usize = 1000;
+/// Proxies named in a message.
+const NAMED_MAX: usize = 3;
+
+/// What is known of proxies and policies; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Enforcement {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    proxies: Mutex<HashMap<u64, Arc<Slot>>>,
+    numbers: AtomicU64,
+    rules: Mutex<HashMap<Object, Rule>>,
+    changed: Notify,
+}
+
+/// One proxy. Revisions are one more than the table's, 0 is none yet.
+#[derive(Debug, Default)]
+struct Slot {
+    name: String,
+    policies: AtomicU64,
+    addresses: AtomicU64,
+    /// Whether it asked for policies at all.
+    asked: std::sync::atomic::AtomicBool,
+    rejections: Mutex<VecDeque<Rejection>>,
+}
+
+#[derive(Debug)]
+struct Rejection {
+    /// The revision it was about; `None` until the proxy has settled.
+    revision: Option<u64>,
+    words: String,
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    generation: i64,
+    what: Enforceable,
+    required: u64,
+    since: Instant,
+    said: Option<(Word, Instant)>,
+    said_generation: i64,
+}
+
+impl Enforcement {
+    /// A proxy connects; it counts while the value lives.
+    pub fn connect(&self, name: &str) -> Connected {
+        let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
+        let slot = Arc::new(Slot { name: name.to_owned(), ..Slot::default() });
+        self.shared.proxies.lock().insert(number, slot.clone());
+        Connected { shared: self.shared.clone(), number, slot }
+    }
+
+    /// These policies changed, and the table was at `revision` afterwards.
+    pub fn begin(&self, changed: Vec<Enforcing>, revision: u64) {
+        if changed.is_empty() {
+            return;
+        }
+        let mut rules = self.shared.rules.lock();
+        for Enforcing { object, generation, what } in changed {
+            let Some(what) = what else {
+                rules.remove(&object);
+                continue;
+            };
+            let before = rules.remove(&object);
+            let (said, said_generation) = before.map_or((None, 0), |rule| (rule.said, rule.said_generation));
+            let rule = Rule { generation, what, required: revision + 1, since: Instant::now(), said, said_generation };
+            rules.insert(object, rule);
+        }
+        drop(rules);
+        self.shared.changed.notify_one();
+    }
+
+    /// Tells what changes, for ever.
+    pub async fn run(self, statuses: Statuses) {
+        loop {
+            let (told, again) = self.look(Instant::now());
+            told.into_iter().for_each(|told| statuses.tell(told));
+            sleep(LOOK_EVERY).await;
+            // Nothing is lost: a notification stays until it is taken.
+            let changed = self.shared.changed.notified();
+            match again {
+                Some(wait) => drop(timeout(wait, changed).await),
+                None => changed.await,
+            }
+        }
+    }
+
+    /// What is to be told now, and when to look again although nothing changes.
+    fn look(&self, now: Instant) -> (Vec<Told>, Option<Duration>) {
+        let proxies: Vec<Arc<Slot>> = self.shared.proxies.lock().values().cloned().collect();
+        let proxies: Vec<Arc<Slot>> = proxies.into_iter().filter(|slot| slot.asked.load(Ordering::Acquire)).collect();
+        let (mut told, mut again) = (Vec::new(), None);
+        for (object, rule) in self.shared.rules.lock().iter_mut() {
+            let word = enforced::word(&rule.what, &count(&proxies, object, rule.required));
+            match rule.due(&word, now) {
+                Due::Now => {
+                    rule.said = Some((word.clone(), now));
+                    rule.said_generation = rule.generation;
+                    told.push(Told {
+                        object: object.clone(),
+                        reporter: Reporter::Enforcement,
+                        generation: rule.generation,
+                        words: vec![word],
+                        was_said: false,
+                        is_gone: false,
+                    });
+                }
+                Due::In(wait) => again = Some(again.map_or(wait, |other: Duration| other.min(wait))),
+                Due::Said => {}
+            }
+        }
+        (told, again)
+    }
+}
+
+enum Due {
+    Now,
+    In(Duration),
+    Said,
+}
+
+impl Rule {
+    fn due(&self, word: &Word, now: Instant) -> Due {
+        let waiting = word.reason == "Pending" || word.reason == "NoProxies";
+        let patient = (self.since + PATIENCE).saturating_duration_since(now);
+        let Some((said, at)) = self.said.as_ref().filter(|_| self.said_generation == self.generation) else {
+            return if waiting && !patient.is_zero() { Due::In(patient) } else { Due::Now };
+        };
+        if said == word {
+            return Due::Said;
+        }
+        if (said.truth, said.reason) != (word.truth, word.reason) {
+            return if waiting && !patient.is_zero() { Due::In(patient) } else { Due::Now };
+        }
+        let rest = (*at + NUMBERS_EVERY).saturating_duration_since(now);
+        if rest.is_zero() { Due::Now } else { Due::In(rest) }
+    }
+}
+
+fn count(proxies: &[Arc<Slot>], object: &Object, required: u64) -> Count {
+    let mut count = Count { connected: proxies.len(), ..Count::default() };
+    for slot in proxies {
+        if let Some(words) = slot.rejected(object, required) {
+            count.rejected.get_or_insert((slot.name.clone(), words));
+        } else if slot.policies.load(Ordering::Acquire).min(slot.addresses.load(Ordering::Acquire)) >= required {
+            count.holding += 1;
+        } else if count.waiting.len() < NAMED_MAX {
+            count.waiting.push(slot.name.clone());
+        }
+    }
+    count.waiting.sort_unstable();
+    count
+}
+
+impl Slot {
+    /// What the proxy said against a policy since it last changed.
+    fn rejected(&self, object: &Object, required: u64) -> Option<String> {
+        let resource = match object.kind {
+            Kind::AuthorizationPolicy => format!("{}: ", object.key),
+            Kind::PeerAuthentication => {
+                format!("{}/converted_peer_authentication_{}: ", object.key.namespace, object.key.name)
+            }
+            Kind::Service | Kind::ServiceEntry | Kind::WorkloadEntry => return None,
+        };
+        let rejections = self.rejections.lock();
+        let recent = rejections.iter().filter(|one| one.revision.is_some_and(|revision| revision >= required));
+        recent.filter_map(|one| said_of(&one.words, &resource)).next().map(str::to_owned)
+    }
+}
+
+/// The part of `name: reason; name: reason` that is about `resource` (with its colon).
+fn said_of<'a>(words: &'a str, resource: &str) -> Option<&'a str> {
+    words.split("; ").find_map(|part| part.strip_prefix(resource))
+}
+
+/// A connected proxy.
+#[derive(Debug)]
+pub struct Connected {
+    shared: Arc<Shared>,
+    number: u64,
+    slot: Arc<Slot>,
+}
+
+impl Connected {
+    /// The proxy settled at a revision of the table for a type, or asks for the type for the first time.
+    pub fn progressed(&self, kind: &str, revision: Option<u64>) {
+        let place = match kind {
+            type_url::AUTHORIZATION => {
+                self.slot.asked.store(true, Ordering::Release);
+                &self.slot.policies
+            }
+            type_url::ADDRESS => &self.slot.addresses,
+            _ => return,
+        };
+        if let Some(revision) = revision {
+            if kind == type_url::AUTHORIZATION {
+                let mut rejections = self.slot.rejections.lock();
+                rejections.iter_mut().for_each(|one| _ = one.revision.get_or_insert(revision + 1));
+            }
+            place.store(revision + 1, Ordering::Release);
+        }
+        self.shared.changed.notify_one();
+    }
+
+    /// The proxy could not use all of a response of policies.
+    pub fn rejected(&self, words: &str) {
+        let mut rejections = self.slot.rejections.lock();
+        if rejections.len() >= REJECTIONS_MAX {
+            rejections.pop_front();
+        }
+        let words = words.chars().take(REJECTION_CHARS_MAX).collect();
+        rejections.push_back(Rejection { revision: None, words });
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.shared.proxies.lock().remove(&self.number);
+        self.shared.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lateen_cluster::store::Key;
+
+    use super::*;
+
+    fn object() -> Object {
+        Object { kind: Kind::AuthorizationPolicy, key: Key::new("shop", "p") }
+    }
+
+    fn begin(enforcement: &Enforcement, generation: i64, revision: u64) {
+        let what = Some(Enforceable::Whole);
+        enforcement.begin(vec![Enforcing { object: object(), generation, what }], revision);
+    }
+
+    /// The reasons told at `after` the present.
+    fn told(enforcement: &Enforcement, after: Duration) -> Vec<&'static str> {
+        let (told, _) = enforcement.look(Instant::now() + after);
+        told.into_iter().flat_map(|told| told.words).map(|word| word.reason).collect()
+    }
+
+    const SOON: Duration = Duration::from_secs(3);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_is_in_force_once_every_proxy_holds_its_batch() {
+        let enforcement = Enforcement::default();
+        let (one, other) = (enforcement.connect("z1"), enforcement.connect("z2"));
+        for proxy in [&one, &other] {
+            proxy.progressed(type_url::AUTHORIZATION, None);
+            proxy.progressed(type_url::ADDRESS, Some(3));
+        }
+        begin(&enforcement, 1, 3);
+        assert!(told(&enforcement, Duration::ZERO).is_empty(), "it may be on its way");
+        assert_eq!(told(&enforcement, SOON), ["Pending"]);
+        one.progressed(type_url::AUTHORIZATION, Some(3));
+        other.progressed(type_url::AUTHORIZATION, Some(2));
+        let (last, _) = enforcement.look(Instant::now() + NUMBERS_EVERY + SOON);
+        assert_eq!(last[0].words[0].message, "in force at 1 of 2 connected proxies; waiting for z2");
+        other.progressed(type_url::AUTHORIZATION, Some(3));
+        assert_eq!(told(&enforcement, SOON), ["InForce"]);
+        assert!(told(&enforcement, SOON).is_empty(), "it is said once");
+        // A new batch: the workloads that name the policy count too.
+        begin(&enforcement, 2, 4);
+        one.progressed(type_url::AUTHORIZATION, Some(4));
+        other.progressed(type_url::AUTHORIZATION, Some(4));
+        one.progressed(type_url::ADDRESS, Some(4));
+        assert_eq!(told(&enforcement, SOON), ["Pending"]);
+        drop(other);
+        assert_eq!(told(&enforcement, SOON), ["InForce"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejection_names_the_proxy_until_the_policy_changes() {
+        let enforcement = Enforcement::default();
+        let proxy = enforcement.connect("z1");
+        proxy.progressed(type_url::ADDRESS, Some(9));
+        begin(&enforcement, 1, 1);
+        proxy.rejected("shop/other: no; shop/p: bad scope");
+        proxy.progressed(type_url::AUTHORIZATION, Some(1));
+        let (told_now, _) = enforcement.look(Instant::now());
+        assert_eq!(told_now[0].words[0].reason, "Rejected");
+        assert!(told_now[0].words[0].message.ends_with("z1 rejected it: bad scope"));
+        begin(&enforcement, 2, 2);
+        proxy.progressed(type_url::AUTHORIZATION, Some(2));
+        assert_eq!(told(&enforcement, Duration::ZERO), ["InForce"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn proxies_that_ask_for_no_policies_do_not_count() {
+        let enforcement = Enforcement::default();
+        let waypoint = enforcement.connect("w");
+        waypoint.progressed(type_url::WORKLOAD, Some(7));
+        begin(&enforcement, 1, 1);
+        assert_eq!(told(&enforcement, SOON), ["NoProxies"]);
+        enforcement.begin(vec![Enforcing { object: object(), generation: 0, what: None }], 2);
+        assert!(enforcement.shared.rules.lock().is_empty());
+    }
+}

@@ -1,0 +1,236 @@
+//! What is used of a Gateway and its class: where it can be reached, and for whom it works as a waypoint.
+
+use std::net::IpAddr;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::{DynamicObject, ObjectMeta};
+use lateen_cluster::{enrol::selector_of, labels, store::Reading};
+use lateen_types::label::Selector;
+use serde::Deserialize;
+
+/// The traffic a waypoint takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// To services.
+    Service,
+    /// To workloads.
+    Workload,
+    /// Both.
+    All,
+    /// Neither.
+    Nothing,
+}
+
+/// How the pods of a waypoint take connections from their node's proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InboundBinding {
+    /// Whether a PROXY header precedes the bytes.
+    pub proxy: bool,
+    /// At this port; 0 is the port that was called.
+    pub port: u16,
+}
+
+/// Where a Gateway is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GatewayPlace {
+    /// By name.
+    Hostname(String),
+    /// By address.
+    Ip(IpAddr),
+}
+
+/// Whose routes, and whose traffic, a listener takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedFrom {
+    /// Of its own namespace.
+    Same,
+    /// Of all.
+    All,
+    /// Of namespaces with such labels.
+    Selected(Selector),
+}
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayListener {
+    /// Its port.
+    pub port: u16,
+    /// Its protocol, as written.
+    pub protocol: String,
+    /// Whom it serves.
+    pub from: AllowedFrom,
+}
+
+/// What is used of a Gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its class.
+    pub class: String,
+    /// Where it is; empty until somebody runs it.
+    pub places: Vec<GatewayPlace>,
+    /// Its listeners.
+    pub listeners: Vec<GatewayListener>,
+    /// The traffic it takes; `None` leaves it to the class.
+    pub traffic: Option<Traffic>,
+    /// How its pods take connections; `None` leaves it to the class.
+    pub binding: Option<InboundBinding>,
+    /// The network it leads to; usually empty.
+    pub network: String,
+    /// The account of its pods, where it is said.
+    pub account: Option<String>,
+}
+
+/// What is used of a GatewayClass.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GatewayClass {
+    /// The traffic its Gateways take.
+    pub traffic: Option<Traffic>,
+    /// How their pods take connections.
+    pub binding: Option<InboundBinding>,
+}
+
+impl GatewayClass {
+    /// Reads a class.
+    pub fn read(object: &DynamicObject) -> Reading<Self> {
+        Reading::Value(Self { traffic: traffic_of(&object.metadata), binding: binding_of(&object.metadata) })
+    }
+}
+
+/// The class of Gateways that stand for one in another network.
+pub const REMOTE_CLASS: &str = "istio-remote";
+
+impl Gateway {
+    /// Reads a Gateway.
+    pub fn read(object: &DynamicObject) -> Reading<Self> {
+        match Self::parse(object) {
+            Ok(gateway) => Reading::Value(gateway),
+            Err(reason) => Reading::Unreadable(reason),
+        }
+    }
+
+    fn parse(object: &DynamicObject) -> Result<Self, String> {
+        let spec: WrittenSpec = part(object, "spec")?;
+        let status: WrittenStatus = part(object, "status")?;
+        let meta = &object.metadata;
+        let mut places = places_of(&status.addresses);
+        // Nobody in this cluster runs it: what its author wrote is all there is.
+        if places.is_empty() && spec.gateway_class_name == REMOTE_CLASS {
+            places = places_of(&spec.addresses);
+        }
+        let listeners = spec.listeners.iter().enumerate().map(|(at, one)| listener_of(at, one));
+        Ok(Self {
+            places,
+            listeners: listeners.collect::<Result<_, _>>()?,
+            traffic: traffic_of(meta),
+            binding: binding_of(meta),
+            network: label(meta, labels::NETWORK).unwrap_or_default().to_owned(),
+            account: meta.annotations.as_ref().and_then(|all| all.get(labels::GATEWAY_ACCOUNT)).cloned(),
+            class: spec.gateway_class_name,
+        })
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WrittenSpec {
+    gateway_class_name: String,
+    listeners: Vec<WrittenListener>,
+    addresses: Vec<WrittenAddress>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WrittenStatus {
+    addresses: Vec<WrittenAddress>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WrittenAddress {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    value: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WrittenListener {
+    port: u16,
+    protocol: String,
+    allowed_routes: Option<WrittenRoutes>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WrittenRoutes {
+    namespaces: Option<WrittenNamespaces>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WrittenNamespaces {
+    from: Option<String>,
+    selector: Option<LabelSelector>,
+}
+
+/// A member of an object, empty where it is absent.
+pub(super) fn part<T: serde::de::DeserializeOwned + Default>(
+    object: &DynamicObject,
+    name: &'static str,
+) -> Result<T, String> {
+    let Some(found) = object.data.get(name).filter(|found| !found.is_null()) else { return Ok(T::default()) };
+    T::deserialize(found).map_err(|error| format!("{name}: {error}"))
+}
+
+fn places_of(addresses: &[WrittenAddress]) -> Vec<GatewayPlace> {
+    let one = |address: &WrittenAddress| match address.kind.as_deref() {
+        Some("Hostname") => Some(GatewayPlace::Hostname(address.value.clone())).filter(|_| !address.value.is_empty()),
+        Some("IPAddress") | None => address.value.parse().ok().map(GatewayPlace::Ip),
+        Some(_) => None,
+    };
+    addresses.iter().filter_map(one).collect()
+}
+
+fn listener_of(at: usize, written: &WrittenListener) -> Result<GatewayListener, String> {
+    let namespaces = written.allowed_routes.as_ref().and_then(|routes| routes.namespaces.as_ref());
+    let from = match namespaces.and_then(|namespaces| namespaces.from.as_deref()) {
+        Some("All") => AllowedFrom::All,
+        Some("Selector") => {
+            let selector = namespaces.and_then(|namespaces| namespaces.selector.as_ref());
+            let selector = selector
+                .map(selector_of)
+                .transpose()
+                .map_err(|error| format!("spec.listeners[{at}].allowedRoutes.namespaces.selector: {error}"))?;
+            // A selector that is not there selects nothing.
+            selector.map_or(AllowedFrom::Same, AllowedFrom::Selected)
+        }
+        Some(_) | None => AllowedFrom::Same,
+    };
+    Ok(GatewayListener { port: written.port, protocol: written.protocol.clone(), from })
+}
+
+fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    meta.labels.as_ref().and_then(|all| all.get(key)).map(String::as_str)
+}
+
+/// A word nobody knows takes no traffic.
+fn traffic_of(meta: &ObjectMeta) -> Option<Traffic> {
+    label(meta, labels::WAYPOINT_FOR).map(|word| match word {
+        "service" => Traffic::Service,
+        "workload" => Traffic::Workload,
+        "all" => Traffic::All,
+        _ => Traffic::Nothing,
+    })
+}
+
+/// `PROXY`, `NONE`, each with `/<port>` or without.
+fn binding_of(meta: &ObjectMeta) -> Option<InboundBinding> {
+    let text = meta.annotations.as_ref()?.get(labels::WAYPOINT_INBOUND_BINDING)?;
+    let (word, port) = text.split_once('/').unwrap_or((text, "0"));
+    let proxy = match word {
+        "PROXY" => true,
+        "NONE" => false,
+        _ => return None,
+    };
+    Some(InboundBinding { proxy, port: port.parse().ok()? })
+}

@@ -1,0 +1,249 @@
+//! What hangs on what.
+//!
+//! | changed | derived anew |
+//! | --- | --- |
+//! | pod | itself |
+//! | node | its pods |
+//! | namespace | its services and entries; its workloads when labels change; everything when the network does |
+//! | service | itself, workloads its selector matched before or after, its slices and the pods they name, entries of its name |
+//! | slice | itself, the pods it named before or after |
+//! | authorization policy | itself, workloads its selector matched before or after |
+//! | peer authentication | the policy that refuses plaintext, all peer policies and workloads of its reach |
+//! | service entry | its hosts, all entries that claim one of them, and the workloads these select |
+//! | workload entry | itself |
+//! | gateway | whatever looked for it, its pods; workloads of the network it leads to |
+//! | any of a policy's targets | the policies of the namespace that have targets |
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use lateen_cluster::store::Key;
+use lateen_types::label::Labels;
+
+use super::{Derived, Graph, Update};
+use crate::{
+    derive::gateway,
+    facts::{self, EndpointSlice, Gateway, GatewayClass, Namespace, PeerAuthentication, Service, ServiceEntry},
+};
+
+type Dirty = HashSet<Derived>;
+
+impl Graph {
+    pub(super) fn take(&mut self, update: Update, dirty: &mut Dirty) {
+        match update {
+            Update::Namespace(key, new) => self.take_namespace(&key, new, dirty),
+            Update::Node(key, new) => {
+                self.world.nodes.set(&key, new);
+                dirty.extend(self.world.pods_on_node.of(&*key.name).cloned().map(Derived::Pod));
+            }
+            Update::Pod(key, new) => {
+                self.world.set_pod(&key, new);
+                dirty.insert(Derived::Pod(key));
+            }
+            Update::Service(key, new) => self.take_service(key, new, dirty),
+            Update::Slice(key, new) => {
+                let old = self.world.set_slice(&key, new.clone());
+                for slice in [&old, &new].into_iter().flatten().filter(|slice| !self.is_selected(slice)) {
+                    dirty.extend(pods_named(slice));
+                }
+                dirty.insert(Derived::Slice(key));
+            }
+            Update::Policy(key, new) => {
+                let old = self.world.set_policy(&key, new.clone());
+                for policy in [&old, &new].into_iter().flatten() {
+                    if let Some(selector) = &policy.selector {
+                        self.ruled(&key.namespace, selector, dirty);
+                    }
+                }
+                dirty.insert(Derived::Policy(key));
+            }
+            Update::Peer(key, new) => self.take_peer(key, new, dirty),
+            Update::Entry(key, new) => self.take_entry(key, new, dirty),
+            Update::External(key, new) => {
+                self.world.externals.set(&key, new);
+                dirty.insert(Derived::External(key));
+            }
+            Update::Gateway(key, new) => self.take_gateway(&key, new, dirty),
+            Update::Class(key, new) => self.take_class(&key, new, dirty),
+        }
+    }
+
+    fn take_namespace(&mut self, key: &Key, new: Option<Arc<Namespace>>, dirty: &mut Dirty) {
+        let before = self.network().to_owned();
+        let old = self.world.namespaces.set(key, new.clone());
+        if self.network() != before {
+            self.all(dirty);
+            return;
+        }
+        let named = &key.name;
+        dirty.extend(self.world.services.within(named).map(|(service, _)| Derived::Service(service.clone())));
+        for (entry_key, entry) in self.world.entries.within(named) {
+            dirty.insert(Derived::Entry(entry_key.clone()));
+            dirty.extend(entry.hosts.iter().cloned().map(Derived::Host));
+        }
+        let used = |space: &Arc<Namespace>| (space.labels.clone(), space.wish.clone());
+        if old.as_ref().map(used) != new.as_ref().map(used) {
+            dirty.extend(self.world.pods.within(named).map(|(pod, _)| Derived::Pod(pod.clone())));
+            dirty.extend(self.world.externals.within(named).map(|(entry, _)| Derived::External(entry.clone())));
+        }
+    }
+
+    fn take_service(&mut self, key: Key, new: Option<Arc<Service>>, dirty: &mut Dirty) {
+        let old = self.world.services.set(&key, new.clone());
+        for service in [&old, &new].into_iter().flatten().filter(|service| !service.selector.is_empty()) {
+            self.selected(&key.namespace, &service.selector, dirty);
+        }
+        for slice_key in self.world.slices_of_service.of(&key) {
+            dirty.insert(Derived::Slice(slice_key.clone()));
+            dirty.extend(self.world.slices.find(slice_key).into_iter().flat_map(|slice| pods_named(slice)));
+        }
+        if old.is_some() != new.is_some() {
+            self.claimed([self.mesh.hostname(&key)], dirty);
+        }
+        dirty.insert(Derived::Service(key));
+    }
+
+    fn take_entry(&mut self, key: Key, new: Option<Arc<ServiceEntry>>, dirty: &mut Dirty) {
+        let old = self.world.set_entry(&key, new.clone());
+        let both = [&old, &new];
+        for selector in both.iter().copied().flatten().filter_map(|entry| entry.selector.as_ref()) {
+            self.selected(&key.namespace, selector, dirty);
+        }
+        self.claimed(both.iter().copied().flatten().flat_map(|entry| entry.hosts.clone()), dirty);
+        dirty.insert(Derived::Entry(key));
+    }
+
+    /// Who has these hosts may have changed.
+    fn claimed(&self, hosts: impl IntoIterator<Item = String>, dirty: &mut Dirty) {
+        for host in hosts {
+            for key in self.world.entries_of_host.of(&host) {
+                dirty.insert(Derived::Entry(key.clone()));
+                if let Some(selector) = self.world.entries.find(key).and_then(|entry| entry.selector.as_ref()) {
+                    self.selected(&key.namespace, selector, dirty);
+                }
+            }
+            dirty.insert(Derived::Host(host));
+        }
+    }
+
+    /// A peer authentication without selector reaches its namespace, or the whole mesh from the root namespace; one
+    /// with a selector reaches at most its namespace.
+    fn take_peer(&mut self, key: Key, new: Option<Arc<PeerAuthentication>>, dirty: &mut Dirty) {
+        self.world.peers.set(&key, new);
+        self.ruled(&key.namespace, &Labels::new(), dirty);
+        if *key.namespace == *self.mesh.root_namespace {
+            dirty.extend(self.world.peers.all().map(|(peer, _)| Derived::Peer(peer.clone())));
+        } else {
+            dirty.extend(self.world.peers.within(&key.namespace).map(|(peer, _)| Derived::Peer(peer.clone())));
+        }
+        dirty.insert(Derived::StaticStrict);
+        dirty.insert(Derived::Peer(key));
+    }
+
+    fn take_gateway(&mut self, key: &Key, new: Option<Arc<Gateway>>, dirty: &mut Dirty) {
+        let old = self.world.gateways.set(key, new.clone());
+        dirty.extend(self.lookers.of(key).cloned());
+        dirty.extend(self.world.pods_of_gateway.of(key).cloned().map(Derived::Pod));
+        self.targeted_within(&key.namespace, dirty);
+        if [&old, &new].into_iter().flatten().any(|gateway| gateway::network_of(gateway).is_some()) {
+            self.find_ways(dirty);
+        }
+    }
+
+    fn take_class(&mut self, key: &Key, new: Option<Arc<GatewayClass>>, dirty: &mut Dirty) {
+        self.world.classes.set(key, new);
+        for (gateway, _) in self.world.gateways.all().filter(|(_, gateway)| *gateway.class == *key.name) {
+            dirty.extend(self.lookers.of(gateway).cloned());
+            dirty.extend(self.world.pods_of_gateway.of(gateway).cloned().map(Derived::Pod));
+        }
+    }
+
+    fn find_ways(&mut self, dirty: &mut Dirty) {
+        dirty.insert(Derived::Ways);
+        let before = std::mem::take(&mut self.ways);
+        for way in self.all_ways() {
+            self.ways.entry(way.workload.network).or_insert(way.address);
+        }
+        if self.ways == before {
+            return;
+        }
+        dirty.extend(self.world.externals.all().map(|(key, _)| Derived::External(key.clone())));
+        dirty.extend(self.world.entries.all().map(|(key, _)| Derived::Entry(key.clone())));
+        if self.ways.get(self.network()) != before.get(self.network()) {
+            dirty.extend(self.world.pods.all().map(|(key, _)| Derived::Pod(key.clone())));
+        }
+    }
+
+    /// Everything there is.
+    pub(super) fn all(&mut self, dirty: &mut Dirty) {
+        self.find_ways(dirty);
+        let world = &self.world;
+        dirty.extend(world.pods.all().map(|(key, _)| Derived::Pod(key.clone())));
+        dirty.extend(world.slices.all().map(|(key, _)| Derived::Slice(key.clone())));
+        dirty.extend(world.services.all().map(|(key, _)| Derived::Service(key.clone())));
+        dirty.extend(world.policies.all().map(|(key, _)| Derived::Policy(key.clone())));
+        dirty.extend(world.peers.all().map(|(key, _)| Derived::Peer(key.clone())));
+        dirty.extend(world.externals.all().map(|(key, _)| Derived::External(key.clone())));
+        for (key, entry) in world.entries.all() {
+            dirty.insert(Derived::Entry(key.clone()));
+            dirty.extend(entry.hosts.iter().cloned().map(Derived::Host));
+        }
+        dirty.insert(Derived::StaticStrict);
+    }
+
+    /// Adds the policies whose targets are derived anew.
+    pub(super) fn targeted(&self, dirty: &mut Dirty) {
+        let spaces: BTreeSet<Arc<str>> = dirty
+            .iter()
+            .filter_map(|derived| match derived {
+                Derived::Service(key) | Derived::Entry(key) => Some(key.namespace.clone()),
+                Derived::Pod(_)
+                | Derived::Slice(_)
+                | Derived::Policy(_)
+                | Derived::Peer(_)
+                | Derived::StaticStrict
+                | Derived::Host(_)
+                | Derived::External(_)
+                | Derived::Ways => None,
+            })
+            .collect();
+        spaces.iter().for_each(|space| self.targeted_within(space, dirty));
+    }
+
+    fn targeted_within(&self, namespace: &str, dirty: &mut Dirty) {
+        dirty.extend(self.world.targeted_in.of(namespace).cloned().map(Derived::Policy));
+    }
+
+    /// Whether the service of `slice` finds its pods by selector. Such slices change with every readiness of a pod,
+    /// and say nothing of pods that the selector does not.
+    fn is_selected(&self, slice: &EndpointSlice) -> bool {
+        self.world.services.find(&slice.service).is_some_and(|service| !service.selector.is_empty())
+    }
+
+    /// The workloads of a namespace that may stand behind a service.
+    fn selected(&self, namespace: &str, selector: &Labels, dirty: &mut Dirty) {
+        let pods = self.world.pods.within(namespace).filter(|(_, pod)| facts::selects(selector, &pod.labels));
+        dirty.extend(pods.map(|(key, _)| Derived::Pod(key.clone())));
+        let externals = self.world.externals.within(namespace);
+        let externals = externals.filter(|(_, entry)| facts::selects(selector, &entry.external.labels));
+        dirty.extend(externals.map(|(key, _)| Derived::External(key.clone())));
+    }
+
+    /// The workloads a policy of this namespace may name: of all namespaces for the root one.
+    fn ruled(&self, namespace: &str, selector: &Labels, dirty: &mut Dirty) {
+        let everywhere = *namespace == *self.mesh.root_namespace;
+        let spaces: Vec<Arc<str>> = if everywhere { self.world.spaces().collect() } else { vec![Arc::from(namespace)] };
+        for space in spaces {
+            self.selected(&space, selector, dirty);
+            let entries =
+                self.world.entries.within(&space).filter(|(_, entry)| facts::selects(selector, &entry.labels));
+            dirty.extend(entries.map(|(key, _)| Derived::Entry(key.clone())));
+        }
+    }
+}
+
+fn pods_named(slice: &EndpointSlice) -> impl Iterator<Item = Derived> {
+    slice.endpoints.iter().filter_map(|endpoint| endpoint.pod.as_ref()).map(|pod| Derived::Pod(pod.key.clone()))
+}
