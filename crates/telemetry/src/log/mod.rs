@@ -4,6 +4,7 @@
 //! Lines are made into text and written by a thread of their own; when it falls 10,000 lines behind, those who log wait
 //! and nothing is lost.
 
+mod collect;
 mod format;
 mod layer;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use tracing_subscriber::{
     EnvFilter, Layer as _, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
+pub use collect::{Collected, collect};
 pub use format::Format;
 pub(crate) use format::Shown;
 use layer::Lines;
