@@ -7,7 +7,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz bench bench-quick release packages-demo packages-test
+.PHONY: help build demo test lint fmt fuzz bench bench-quick bench-micro release packages-demo packages-test
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -16,6 +16,9 @@ help: ## list the targets
 packages-demo packages-test: packages-%:
 	@.ci/packages $*
 
+# Instructions and allocations of the data path's operations, held against bench/micro/budgets.txt.
+COUNT := $(CARGO) test --locked --workspace --config bench/micro/optimised.toml --test budgets
+
 build: ## build all programs (fast profile)
 	$(CARGO) build --locked --workspace --bins
 
@@ -23,10 +26,12 @@ demo: packages-demo build ## the story from nothing: plain, mesh, denied, plain 
 	$(BIN)/lateen demo
 
 # Everything is built in one go first: tests run our programs from target/debug, and cargo builds the programs of other
-# packages only when asked to. The second command then finds everything built.
+# packages only when asked to. The second command then finds everything built. The third builds some crates of ours once more,
+# optimised, and counts what operations of the data path cost.
 test: packages-test ## build everything once and run all tests (as root: namespaces and rules are real)
 	$(CARGO) build --locked --workspace --all-targets
 	$(CARGO) test --locked --workspace --no-fail-fast
+	$(COUNT)
 
 # --workspace keeps the features of all crates as in `make test`, so that what tidy builds is not built again.
 lint: ## formatting, clippy with warnings as errors, the walls (tests/tests/tidy)
@@ -53,6 +58,9 @@ bench-quick: packages-demo build ## two minutes of measuring (as root; optimised
 	$(CARGO) build --locked --profile quick -p lateen-ztunnel -p lateen-load
 	$(BIN)/lateen-bench run --quick --ours target/quick/ztunnel --load target/quick/lateen-load --out target/bench-quick \
 		$(if $(RESUME),--resume) $(BENCH)
+
+bench-micro: packages-test ## count what operations of the data path cost, in instructions and allocations, beside their budgets
+	$(COUNT) -- --nocapture
 
 release: ## the binaries to ship (LTO; slow to build)
 	$(CARGO) build --locked --workspace --bins --release

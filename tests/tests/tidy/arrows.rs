@@ -17,7 +17,7 @@ const ROWS: &[&[&str]] = &[
     &["identity", "hbone", "xds", "state", "embedded-api"],
     &["lab"],
     &["ztunnel", "controller", "cli", "cni-plugin", "cni-agent", "load"],
-    &["tests", "bench"],
+    &["tests", "bench", "micro"],
 ];
 
 /// Who may use the lab: it is a place to run programs in, never a part of one. Tests of a program may.
