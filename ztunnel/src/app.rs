@@ -55,6 +55,7 @@ const MEMORY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs until the process is told to end and every connection has ended or was cut.
 pub fn run(config: Config) -> anyhow::Result<()> {
+    lateen_net::trim::keep_freed();
     let log = log::init(&config.log).context("starting the log")?;
     raise_descriptor_limit();
     if config.proxy.pqc_only {

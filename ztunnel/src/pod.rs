@@ -21,7 +21,7 @@ use lateen_net::{
     dial::{DialOptions, Source},
     listen::{self, ListenError, ListenOptions, Transparent},
     netns::Netns,
-    options::Keepalive,
+    options::{Keepalive, Leg},
 };
 use lateen_rt::{drain::Drain, tasks::Tasks};
 use lateen_state::{
@@ -188,6 +188,9 @@ impl Pod {
         let v6 = self.shared.settings.ipv6.then_some(IpAddr::from(Ipv6Addr::UNSPECIFIED));
         let any = v6.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
         let mut options = self.listen_options(transparent);
+        if port == OUTBOUND_PORT {
+            options.leg = Leg::Pod;
+        }
         if port == TUNNEL_PORT {
             // HTTP/2 pings do that work.
             options.keepalive = None;

@@ -17,7 +17,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::{
     listen::set_transparent,
     netns::{Netns, NetnsError},
-    options::{Keepalive, set_keepalive},
+    options::{Keepalive, Leg, set_keepalive, set_leg},
 };
 
 /// The longest a TCP connect may take where nothing else is said.
@@ -42,6 +42,8 @@ pub struct DialOptions {
     pub mark: Option<u32>,
     /// The source address; the port is always fresh.
     pub source: Source,
+    /// Where the destination is.
+    pub leg: Leg,
     /// Where the socket lives; `None` is the calling thread's namespace.
     pub netns: Option<Netns>,
     /// Probing of the established connection.
@@ -55,6 +57,7 @@ impl Default for DialOptions {
         Self {
             mark: None,
             source: Source::Any,
+            leg: Leg::Network,
             netns: None,
             keepalive: Some(Keepalive::default()),
             timeout: CONNECT_TIMEOUT,
@@ -134,6 +137,7 @@ fn prepare(to: SocketAddr, options: &DialOptions) -> Result<Socket, DialError> {
     if let Some(mark) = options.mark {
         socket.set_mark(mark).map_err(failed("SO_MARK"))?;
     }
+    set_leg(SockRef::from(&socket), options.leg);
     if let Some(keepalive) = &options.keepalive {
         set_keepalive(SockRef::from(&socket), keepalive).map_err(failed("SO_KEEPALIVE"))?;
     }
@@ -205,6 +209,20 @@ mod tests {
         let error = tcp(to, &dial(Source::Require(v6))).await.expect_err("IPv6 source for an IPv4 destination");
         assert!(matches!(error, DialError::Source { .. }), "{error}");
         tcp(to, &dial(Source::Prefer(v6))).await.expect("a preferred source is not needed");
+    }
+
+    #[tokio::test]
+    async fn only_a_pods_leg_leaves_the_nodes_congestion_control() {
+        let netns = inside();
+        let options = ListenOptions { netns: Some(netns.clone()), ..ListenOptions::default() };
+        let listener = listen::tcp("127.0.0.1:0".parse().expect("valid"), &options).expect("listen").socket;
+        let to = listener.local_addr().expect("address");
+        let of_node = SockRef::from(&listener).tcp_congestion().expect("congestion");
+        for (leg, expected) in [(Leg::Network, of_node.as_slice()), (Leg::Pod, b"reno")] {
+            let dial = DialOptions { leg, netns: Some(netns.clone()), ..DialOptions::default() };
+            let stream = tcp(to, &dial).await.expect("connect");
+            assert!(SockRef::from(&stream).tcp_congestion().expect("congestion").starts_with(expected), "{leg:?}");
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use crate::{
     netns::{Netns, NetnsError},
-    options::{Keepalive, set_keepalive},
+    options::{Keepalive, Leg, set_keepalive, set_leg},
 };
 
 /// Whether a socket may carry foreign addresses (IP_TRANSPARENT).
@@ -38,6 +38,8 @@ pub struct ListenOptions {
     pub backlog: Option<u16>,
     /// Probing of accepted connections. TCP only.
     pub keepalive: Option<Keepalive>,
+    /// Where accepted connections come from. TCP only.
+    pub leg: Leg,
     /// Where the socket lives; `None` is the calling thread's namespace.
     pub netns: Option<Netns>,
 }
@@ -119,6 +121,7 @@ fn bind(
         socket.set_reuse_address(true).map_err(failed("SO_REUSEADDR"))?;
         // What is set here accepted sockets are born with; set on each of them it is five system calls a connection.
         socket.set_tcp_nodelay(true).map_err(failed("TCP_NODELAY"))?;
+        set_leg(SockRef::from(&socket), options.leg);
         if let Some(keepalive) = &options.keepalive {
             set_keepalive(SockRef::from(&socket), keepalive).map_err(failed("SO_KEEPALIVE"))?;
         }
@@ -191,8 +194,12 @@ mod tests {
             probes: 13,
             user_timeout: Some(Duration::from_secs(14)),
         };
-        let options =
-            ListenOptions { keepalive: Some(keepalive), netns: Some(netns.clone()), ..ListenOptions::default() };
+        let options = ListenOptions {
+            keepalive: Some(keepalive),
+            leg: Leg::Pod,
+            netns: Some(netns.clone()),
+            ..ListenOptions::default()
+        };
         let listener = tcp("[::]:15001".parse().expect("valid"), &options).expect("listen").socket;
         for to in ["127.0.0.1:15001", "[::1]:15001"] {
             let dial = crate::dial::DialOptions { netns: Some(netns.clone()), ..Default::default() };
@@ -204,6 +211,7 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_interval().expect("interval"), keepalive.interval);
             assert_eq!(socket.tcp_keepalive_retries().expect("probes"), keepalive.probes);
             assert_eq!(socket.tcp_user_timeout().expect("timeout"), keepalive.user_timeout);
+            assert!(socket.tcp_congestion().expect("congestion").starts_with(b"reno"), "a pod's leg is not paced");
         }
     }
 

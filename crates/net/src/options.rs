@@ -27,6 +27,26 @@ impl Default for Keepalive {
     }
 }
 
+/// Where the other end of a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Leg {
+    /// Somewhere on the network.
+    #[default]
+    Network,
+    /// In the same namespace: nothing is lost on the way and nobody shares it, so sending need not be paced.
+    Pod,
+}
+
+/// Chooses for a pod's leg the plainest congestion control there is. Where the node's own paces what it sends, as BBR
+/// does, every packet to the application costs a timer. It is a saving only, so a kernel that refuses is left alone.
+pub(crate) fn set_leg(socket: SockRef<'_>, leg: Leg) {
+    if leg == Leg::Pod
+        && let Err(error) = socket.set_tcp_congestion(b"reno")
+    {
+        tracing::debug!(%error, "a pod's leg keeps the node's congestion control");
+    }
+}
+
 pub(crate) fn set_keepalive(socket: SockRef<'_>, keepalive: &Keepalive) -> io::Result<()> {
     let probes = TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval);
     socket.set_tcp_keepalive(&probes.with_retries(keepalive.probes))?;

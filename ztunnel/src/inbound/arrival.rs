@@ -6,7 +6,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use lateen_net::{
-    dial::{self, DialError, Source},
+    dial::{self, DialError, DialOptions, Source},
+    options::Leg,
     splice::{Duplex, Outcome, SpliceError, splice},
 };
 use lateen_policy::decide::Refusal;
@@ -90,7 +91,7 @@ pub async fn reach(
         KeepSource::Yes if client.ip() != to.ip() && !to.ip().is_loopback() => Source::Prefer(client.ip()),
         KeepSource::Yes | KeepSource::No => Source::Any,
     };
-    let options = pod.dial_options(source);
+    let options = DialOptions { leg: Leg::Pod, ..pod.dial_options(source) };
     tokio::select! {
         connected = dial::tcp(to, &options) => Ok(connected?),
         () = guard.cut() => Err(ArrivalError::Changed),
