@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod demo;
 mod lab;
 mod output;
+mod validate;
 mod ztunnel_config;
 
 /// Lateen: an ambient service mesh.
@@ -28,6 +29,8 @@ enum Verb {
     /// What ztunnels know: workloads, services, policies, certificates, connections
     #[command(subcommand, visible_alias = "zc")]
     ZtunnelConfig(ztunnel_config::ZtunnelConfig),
+    /// Whether manifests say what can work; the same words as the webhook
+    Validate(validate::Validate),
     /// Show the mesh's main job on a lab, step by step; ends by itself
     Demo,
     /// Print the version
@@ -50,6 +53,7 @@ pub fn run() -> ExitCode {
     let done = match arguments.verb {
         Verb::Lab(verb) => lab::run(verb),
         Verb::ZtunnelConfig(verb) => ztunnel_config::run(&verb),
+        Verb::Validate(verb) => validate::run(&verb),
         Verb::Demo => demo::run(),
         Verb::Version { output } => version(output),
     };

@@ -1,6 +1,6 @@
 //! What the mesh reads from Kubernetes: its own resource types, the label words, who is enrolled, clients and stores.
 //!
-//! In: Kubernetes objects. Out: typed specs, [`labels`] constants, the [`enrol`] decision, followed collections.
+//! In: Kubernetes objects. Out: typed specs, [`labels`] constants, the [`enrol`] decision, followed collections, findings.
 //! Absent on purpose: mesh resources (the controller derives those) and anything that writes to the cluster.
 
 pub mod api;
@@ -9,3 +9,4 @@ pub mod crds;
 pub mod enrol;
 pub mod labels;
 pub mod store;
+pub mod validate;

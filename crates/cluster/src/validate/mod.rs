@@ -1,0 +1,93 @@
+//! Whether an object says something that can work.
+//!
+//! In: an object as JSON. Out: findings, each with the field, the reason and the mend, in the words the webhook and the
+//! command line both print. Pure. Absent on purpose: what needs other objects to judge (the controller's conditions).
+
+mod at;
+mod authorization;
+mod common;
+mod endpoint;
+mod labels;
+mod peer;
+mod service_entry;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod waypoint;
+mod when;
+mod words;
+
+use std::fmt;
+
+use serde_json::Value;
+
+use self::at::{At, Report};
+use crate::crds;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// It is refused.
+    Error,
+    /// It is taken, but does not do what it seems to say.
+    Warning,
+}
+
+impl Level {
+    /// One word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// Where, as `spec.rules[0].from`.
+    pub field: String,
+    /// What is wrong there.
+    pub reason: String,
+    /// What would be right.
+    pub mend: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.field, self.reason, self.mend)
+    }
+}
+
+/// Everything wrong with `object`, errors first. Kinds that are not the mesh's are looked at for its labels only.
+pub fn review(object: &Value) -> Vec<Finding> {
+    let root = At::root(object);
+    let version = root.text("apiVersion");
+    let (group, _) = version.split_once('/').unwrap_or(("", version));
+    let kind = root.text("kind");
+    let mut report = Report::default();
+    if let Some(schema) = crds::schema_of(group, kind) {
+        shape::check(schema, &root, &mut report);
+        common::annotations(&root, kind, &mut report);
+    }
+    match (group, kind) {
+        ("security.istio.io", "AuthorizationPolicy") => authorization::check(&root, &mut report),
+        ("security.istio.io", "PeerAuthentication") => peer::check(&root, &mut report),
+        ("networking.istio.io", "ServiceEntry") => service_entry::check(&root, &mut report),
+        ("networking.istio.io", "WorkloadEntry") => {
+            if let Some(spec) = root.get("spec") {
+                endpoint::check(&spec, endpoint::Of::Entry, &mut report);
+            }
+        }
+        ("gateway.networking.k8s.io", "Gateway") => waypoint::check(&root, &mut report),
+        _ => {}
+    }
+    labels::check(&root, (group, kind), &mut report);
+    if crds::is_later(group, kind) {
+        report.warn("kind", format!("nothing acts on {kind} yet"), "it is kept, and has no effect in this release");
+    }
+    report.into_findings()
+}
