@@ -4,7 +4,7 @@ use lateen_tests::harness::{
     eventually,
     resources::{from_principal, plain, pod, policy, service, to_port},
     rig::Rig,
-    traffic::{Manner, call, connect, is_cut, ping, serve},
+    traffic::{Manner, call, connect, is_cut, is_reset, ping, serve},
 };
 use lateen_wire::{
     security::{Action, Scope},
@@ -127,6 +127,7 @@ async fn without_a_certificate_nothing_is_sent() {
     while server.peers.try_recv().is_ok() {}
     let seen = far.ztunnel.records().len();
     assert_eq!(call(&rig.a, TO_D, "hello").await.unwrap_or_default(), "");
+    is_reset(&rig.a, TO_D).await;
     assert!(server.peers.try_recv().is_err(), "nothing reaches the server");
     assert_eq!(far.ztunnel.records().len(), seen, "nor its node");
 }
@@ -139,12 +140,17 @@ async fn what_cannot_be_read_is_refused_and_never_reached_in_plain() {
     const TO_C: &str = "10.77.0.13:8080";
     assert_eq!(call(&rig.a, TO_C, "hello").await.expect("answered"), "hello", "c is known, and plain");
     server.next_peer().await;
+    let mut live = connect(&rig.a, TO_C).await.expect("connected");
+    ping(&mut live).await.expect("works");
     // The plain workload goes, and something at its address comes that no ztunnel can read.
     rig.control.workloads([Workload { tunnel_protocol: 9, ..pod("e", "node-1", &["10.77.0.13"]) }]);
     rig.control.remove(type_url::ADDRESS, "Kubernetes//Pod/default/c");
     let unusable = || async { (near.ztunnel.metric("istio_xds_unusable", &[]).await >= 1.0).then_some(()) };
     eventually("the stand-in", unusable).await;
     refused_from_now_on(&rig, TO_C).await;
+    is_reset(&rig.a, TO_C).await;
+    is_cut(&mut live).await;
+    near.ztunnel.record_after(0, &["\"outbound\"", "connection closed: its destination belongs to"]).await;
     near.ztunnel.record_after(0, &["\"outbound\"", "belongs to Kubernetes//Pod/default/e, which cannot be used"]).await;
     assert!(near.ztunnel.metric("istio_outbound_refused", &["reason=\"unusable\""]).await >= 1.0);
     while server.peers.try_recv().is_ok() {}

@@ -1,6 +1,7 @@
 //! The only accept loop: a permit, then a connection, until the drain begins.
 //!
-//! In: a listening socket. Out: each accepted connection, in a task that belongs to the pod.
+//! In: a listening socket. Out: each accepted connection, in a task that belongs to the pod; it is reset unless its bytes
+//! begin to flow.
 //! At the limit the loop waits, so that new connections queue in the kernel and none is refused halfway.
 //!
 //! A drain loses no connection either: what waits in the queue is taken before the socket is closed, and what arrives
@@ -10,6 +11,7 @@
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
+use lateen_net::unbegun::Unbegun;
 use lateen_rt::{backoff::Backoff, drain::Drain, tasks::Tasks};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -29,7 +31,7 @@ pub async fn run<F>(
     name: &'static str,
     listener: TcpListener,
     (tasks, drain): (Tasks, Drain),
-    handle: impl Fn(TcpStream, SocketAddr) -> F,
+    handle: impl Fn(Unbegun, SocketAddr) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -55,9 +57,9 @@ pub async fn run<F>(
             next = next => next,
         };
         match accepted {
-            Ok(connection) => {
+            Ok((stream, peer)) => {
                 pace.reset();
-                start(permit, connection);
+                start(permit, (Unbegun::new(stream), peer));
             }
             Err(error) => {
                 // Out of descriptors, usually: others must end before the next accept can work.
@@ -75,13 +77,13 @@ pub async fn run<F>(
 }
 
 /// What waits in the listener's queue now. It is closed when the iterator is dropped.
-fn queued(listener: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
+fn queued(listener: TcpListener) -> impl Iterator<Item = (Unbegun, SocketAddr)> {
     // Asked without the runtime: that one knows of a connection only after its next look at the kernel.
     let listener = listener.into_std().ok();
-    let accept = move || -> io::Result<(TcpStream, SocketAddr)> {
+    let accept = move || -> io::Result<(Unbegun, SocketAddr)> {
         let (stream, peer) = listener.as_ref().ok_or(io::ErrorKind::NotConnected)?.accept()?;
         stream.set_nonblocking(true)?;
-        Ok((TcpStream::from_std(stream)?, peer))
+        Ok((Unbegun::new(TcpStream::from_std(stream)?), peer))
     };
     // "Would block" is the usual end; after any other error there is no time to wait for a better moment.
     std::iter::from_fn(move || accept().ok()).take(QUEUED_MAX)
@@ -110,10 +112,10 @@ mod tests {
         }
         drain.start();
         let (served, mut ended) = mpsc::channel(CALLS);
-        run("test", listener, (tasks.clone(), drain), |mut stream, _| {
+        run("test", listener, (tasks.clone(), drain), |stream, _| {
             let served = served.clone();
             async move {
-                stream.write_all(b"x").await.expect("write");
+                stream.begin().write_all(b"x").await.expect("write");
                 served.send(()).await.expect("the test waits");
             }
         })
@@ -135,5 +137,18 @@ mod tests {
         drain.force();
         run("test", listener, (tasks.clone(), drain), |_, _| async { panic!("accepted") }).await;
         assert!(tasks.is_empty());
+    }
+
+    /// As an application sees a server that refuses.
+    #[tokio::test]
+    async fn a_connection_that_is_not_carried_is_reset() {
+        let (tasks, drain) = (Tasks::new(), Drain::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let to = listener.local_addr().expect("bound");
+        let accepting = run("test", listener, (tasks.clone(), drain.clone()), |_refused, _| async {});
+        tasks.spawn("accept", accepting);
+        let mut client = TcpStream::connect(to).await.expect("accepted by the kernel");
+        assert_eq!(client.read_u8().await.expect_err("refused").kind(), io::ErrorKind::ConnectionReset);
+        drain.force();
     }
 }

@@ -231,7 +231,9 @@ async fn begin(
     synced.iter().for_each(|condition| condition.set(true));
     tracing::info!("the first picture of the mesh is complete");
     let (watched, ending) = (shared.clone(), owners.process.clone());
-    owners.data.spawn("conns", async move { watched.conns.watch(&watched.world, &ending).await });
+    owners
+        .data
+        .spawn("conns", async move { watched.conns.watch(&watched.world, &watched.settings.network, &ending).await });
     let (of, agent, ending) = (pods.clone(), config.proxy.in_pod.uds.clone(), owners.process.clone());
     match &config.proxy.mode {
         ProxyMode::Shared => {

@@ -1,7 +1,8 @@
 //! Live connections: who is connected to what, so that they can be shown, counted and cut.
 //!
 //! In: connections as they begin and end, changes of the world. Out: cuts of inbound connections that policy no longer
-//! allows. A connection is registered before its first verdict, so no change slips in between.
+//! allows, and of plain outbound ones whose destination nobody knows how to reach any more. A connection is registered
+//! before its first verdict, so no change slips in between.
 //!
 //! The verdict is asked for the workload as it is *now*: a policy newly attached to it reaches connections that were
 //! opened before (the reference judges by the workload as it was).
@@ -19,10 +20,15 @@ use std::{
 use lateen_policy::decide::{Facts, Refusal, Verdict, decide_with_missing};
 use lateen_rt::drain::Drain;
 use lateen_state::{
+    lookup::Known,
     workload::{PodKey, Workload},
     world::{World, WorldStore},
 };
-use lateen_types::{id::SpiffeId, name::PodUid};
+use lateen_types::{
+    addr::NetworkAddress,
+    id::SpiffeId,
+    name::{NetworkId, PodUid},
+};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -112,6 +118,8 @@ struct Inbound {
 struct Outbound {
     seen: Seen,
     flow: Arc<Flow>,
+    /// Of plain connections only; taken when the connection is cut.
+    cut: Option<oneshot::Sender<()>>,
 }
 
 /// A registered inbound connection; forgotten when dropped.
@@ -127,6 +135,8 @@ pub struct InboundGuard {
 pub struct OutboundGuard {
     id: u64,
     of: Arc<PodConns>,
+    /// Of plain connections only: whom a tunnel reaches was proven.
+    cut: Option<oneshot::Receiver<()>>,
 }
 
 impl PodConns {
@@ -142,11 +152,21 @@ impl PodConns {
         InboundGuard { id, of: self.clone(), cut }
     }
 
-    /// Registers an outbound connection.
+    /// Registers an outbound connection. Whether a plain one [`OutboundGuard::is_lost`] is to be asked after that.
     pub fn leave(self: &Arc<Self>, seen: Seen, flow: Arc<Flow>) -> OutboundGuard {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.outbound.lock().insert(id, Outbound { seen, flow });
-        OutboundGuard { id, of: self.clone() }
+        let (sender, cut) = (seen.protocol == Protocol::Tcp).then(oneshot::channel).unzip();
+        self.outbound.lock().insert(id, Outbound { seen, flow, cut: sender });
+        OutboundGuard { id, of: self.clone(), cut }
+    }
+
+    /// Whether what `seen` dialled, or where it went, belongs in `world` to something that cannot be used.
+    fn leads_nowhere(&self, world: &World, network: &NetworkId, seen: &Seen) -> bool {
+        let is_unusable = |to: SocketAddr| {
+            let address = NetworkAddress { network: network.clone(), ip: to.ip() };
+            matches!(world.known_at(&address, &self.pod.namespace), Some(Known::Unusable(_)))
+        };
+        world.unusable_count() > 0 && (seen.dialled.is_some_and(is_unusable) || is_unusable(seen.hop))
     }
 
     /// The inbound connections now.
@@ -171,6 +191,19 @@ impl PodConns {
                 && cut.send(()).is_err()
             {
                 tracing::trace!(source = %inbound.passage.source, "a connection ended before it could be cut");
+            }
+        }
+    }
+
+    /// Cuts every plain outbound connection to what cannot be used any more: a new one would be refused, and nobody knows
+    /// whether this one should ever have left in plain.
+    fn reconsider_plain(&self, world: &World, network: &NetworkId) {
+        for outbound in self.outbound.lock().values_mut().filter(|outbound| outbound.cut.is_some()) {
+            if self.leads_nowhere(world, network, &outbound.seen)
+                && let Some(cut) = outbound.cut.take()
+                && cut.send(()).is_err()
+            {
+                tracing::trace!(source = %outbound.seen.source, "a connection ended before it could be cut");
             }
         }
     }
@@ -204,6 +237,27 @@ impl InboundGuard {
     /// Returns once policy no longer allows the connection. Safe to drop and call again until then.
     pub async fn cut(&mut self) {
         if (&mut self.cut).await.is_err() {
+            // Only this guard's own drop closes the channel without a cut.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl OutboundGuard {
+    /// Whether this connection is plain and its destination cannot be used in `world`.
+    pub fn is_lost(&self, world: &World, network: &NetworkId) -> bool {
+        let outbound = self.of.outbound.lock();
+        let plain = outbound.get(&self.id).filter(|_| self.cut.is_some());
+        plain.is_some_and(|plain| self.of.leads_nowhere(world, network, &plain.seen))
+    }
+
+    /// Returns once a plain connection's destination cannot be used any more. Safe to drop and call again until then.
+    pub async fn cut(&mut self) {
+        let cut = match &mut self.cut {
+            Some(cut) => cut.await,
+            None => std::future::pending().await,
+        };
+        if cut.is_err() {
             // Only this guard's own drop closes the channel without a cut.
             std::future::pending::<()>().await;
         }
@@ -253,8 +307,9 @@ impl Conns {
         }
     }
 
-    /// Reconsiders live connections whenever a verdict could have changed, until the drain is forced.
-    pub async fn watch(&self, store: &WorldStore, drain: &Drain) {
+    /// Reconsiders live connections whenever a verdict could have changed, until the drain is forced. `network` is where
+    /// they are.
+    pub async fn watch(&self, store: &WorldStore, network: &NetworkId, drain: &Drain) {
         let mut changes = store.subscribe();
         changes.mark_changed();
         // None seen yet: a connection may have been judged, and the world changed, before this began.
@@ -270,11 +325,19 @@ impl Conns {
                 () = drain.forced() => return,
             }
             let world = store.load();
-            if epoch.replace(world.verdict_epoch()) == Some(world.verdict_epoch()) {
+            let verdicts_changed = epoch.replace(world.verdict_epoch()) != Some(world.verdict_epoch());
+            // Rare; and then any change can bring it out, for example the removal of what was stronger.
+            let some_unusable = world.unusable_count() > 0;
+            if !verdicts_changed && !some_unusable {
                 continue;
             }
             for (_, pod) in self.pods() {
-                pod.reconsider(&world);
+                if verdicts_changed {
+                    pod.reconsider(&world);
+                }
+                if some_unusable {
+                    pod.reconsider_plain(&world, network);
+                }
                 // Thousands of connections are judged in one go; let others run between pods.
                 tokio::task::yield_now().await;
             }

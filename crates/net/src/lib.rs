@@ -15,4 +15,5 @@ pub mod options;
 pub mod origdst;
 pub mod splice;
 pub mod trim;
+pub mod unbegun;
 mod watched;

@@ -91,21 +91,24 @@ pub enum SpliceError {
 }
 
 /// Copies until both directions have ended, a side fails, or `interrupt` returns. [`Meter`] keeps what was delivered.
-pub async fn splice<A: Duplex, B: Duplex, I>(
+pub fn splice<A: Duplex, B: Duplex, I>(
     source: A,
     destination: B,
     meter: &Meter,
     interrupt: impl Future<Output = I>,
-) -> Result<Outcome<I>, SpliceError> {
+) -> impl Future<Output = Result<Outcome<I>, SpliceError>> {
+    // Made now and not at the first poll: a future that is dropped before that aborts both ends too.
     let mut pair = Pair::new(source, destination);
-    let mut interrupt = pin!(interrupt);
-    std::future::poll_fn(|context| {
-        if let Poll::Ready(reason) = interrupt.as_mut().poll(context) {
-            return Poll::Ready(Ok(Outcome::Interrupted(reason)));
-        }
-        pair.poll(context, meter).map_ok(|Ends { source, destination }| Outcome::Ended { source, destination })
-    })
-    .await
+    async move {
+        let mut interrupt = pin!(interrupt);
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(reason) = interrupt.as_mut().poll(context) {
+                return Poll::Ready(Ok(Outcome::Interrupted(reason)));
+            }
+            pair.poll(context, meter).map_ok(|Ends { source, destination }| Outcome::Ended { source, destination })
+        })
+        .await
+    }
 }
 
 /// How long what was sent before a reset may take to leave ahead of it.

@@ -14,7 +14,7 @@ use lateen_net::{
 use lateen_rt::tasks::Tasks;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
 };
 
@@ -122,6 +122,17 @@ pub async fn call(netns: &Netns, to: &str, text: &str) -> io::Result<String> {
         Ok(read) => read.map(|_| answer),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no end of the answer within 20 s")),
     }
+}
+
+/// Connects, says nothing, and expects to be refused as by a host where nobody listens: by a reset. A client that waits for
+/// the server's first word would take an orderly end for an answer that is empty.
+pub async fn is_reset(netns: &Netns, to: &str) {
+    let to: SocketAddr = to.parse().expect("an address");
+    let make = if to.is_ipv4() { TcpSocket::new_v4 } else { TcpSocket::new_v6 };
+    let socket = netns.run(make).expect("enter").expect("a socket");
+    let listen = async { socket.connect(to).await?.read_u8().await };
+    let heard = tokio::time::timeout(Duration::from_secs(20), listen).await.expect("an end within 20 s");
+    assert_eq!(heard.expect_err("nothing was said").kind(), io::ErrorKind::ConnectionReset, "{to}");
 }
 
 /// Writes and expects exactly the same back, on a connection that stays open.

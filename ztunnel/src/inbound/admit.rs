@@ -10,6 +10,7 @@ use lateen_identity::{
     handshake::{self, HANDSHAKE_TIMEOUT, HandshakeError},
     keeper::KeeperError,
 };
+use lateen_net::unbegun::Unbegun;
 use lateen_state::wait::{self, LOCAL_WORKLOAD_TIMEOUT, UnknownLocal};
 use lateen_telemetry::access::{self, Direction};
 use lateen_types::{addr::canonical, id::SpiffeId};
@@ -46,7 +47,7 @@ pub struct Carrier {
 }
 
 /// Serves one connection until it ends, or the pod's drain is forced.
-pub async fn handle(pod: Arc<Pod>, stream: TcpStream, peer: SocketAddr, keep: KeepSource) {
+pub async fn handle(pod: Arc<Pod>, stream: Unbegun, peer: SocketAddr, keep: KeepSource) {
     let _open = OpenSocket::new(Direction::Inbound);
     tokio::select! {
         () = serve(&pod, stream, canonical(peer), keep) => {}
@@ -54,8 +55,8 @@ pub async fn handle(pod: Arc<Pod>, stream: TcpStream, peer: SocketAddr, keep: Ke
     }
 }
 
-async fn serve(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, keep: KeepSource) {
-    let dialled = match stream.local_addr() {
+async fn serve(pod: &Arc<Pod>, stream: Unbegun, client: SocketAddr, keep: KeepSource) {
+    let dialled = match stream.stream().local_addr() {
         Ok(dialled) => canonical(dialled),
         Err(error) => return denied(client, client, &error),
     };
@@ -73,10 +74,10 @@ async fn serve(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, keep: Keep
     }
 }
 
-async fn admit(pod: &Pod, stream: TcpStream) -> Result<handshake::Secured<TcpStream>, AdmitError> {
+async fn admit(pod: &Pod, stream: Unbegun) -> Result<handshake::Secured<TcpStream>, AdmitError> {
     let (_, local) = wait::local_workload(&pod.shared.world, &pod.key, LOCAL_WORKLOAD_TIMEOUT).await?;
     let ours = pod.shared.keeper.certificate(&local.identity).await?;
-    Ok(handshake::accept(stream, &ours, HANDSHAKE_TIMEOUT).await?)
+    Ok(handshake::accept(stream.begin(), &ours, HANDSHAKE_TIMEOUT).await?)
 }
 
 fn denied(client: SocketAddr, dialled: SocketAddr, error: &dyn Display) {

@@ -3,17 +3,18 @@
 //! In: a registered connection and its report. Out: a connected application, or the reason there is none.
 //! Absent on purpose: how the connection came.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc};
 
+use futures::FutureExt as _;
 use lateen_net::{
     dial::{self, DialError, DialOptions, Source},
     options::Leg,
     splice::{Duplex, Outcome, SpliceError, splice},
+    unbegun::Unbegun,
 };
 use lateen_policy::decide::Refusal;
 use lateen_state::{service::Service, workload::Workload, world::World};
 use lateen_types::name::Hostname;
-use tokio::net::TcpStream;
 
 use crate::{
     conns::{InboundGuard, Passage},
@@ -84,7 +85,7 @@ pub async fn reach(
     to: SocketAddr,
     (client, keep): (SocketAddr, KeepSource),
     guard: &mut InboundGuard,
-) -> Result<TcpStream, ArrivalError> {
+) -> Result<Unbegun, ArrivalError> {
     let source = match keep {
         // A pod that calls itself would see its own address either way, and the kernel takes no packet from
         // outside that claims to be from here.
@@ -93,22 +94,23 @@ pub async fn reach(
     };
     let options = DialOptions { leg: Leg::Pod, ..pod.dial_options(source) };
     tokio::select! {
-        connected = dial::tcp(to, &options) => Ok(connected?),
+        connected = dial::tcp(to, &options) => Ok(Unbegun::new(connected?)),
         () = guard.cut() => Err(ArrivalError::Changed),
     }
 }
 
 /// Copies until both sides have ended or policy cuts the connection.
-pub async fn copy<C: Duplex>(
-    (client, application): (C, TcpStream),
+pub fn copy<C: Duplex>(
+    (client, application): (C, Unbegun),
     report: &Report<'_>,
     guard: &mut InboundGuard,
-) -> Result<(), ArrivalError> {
+) -> impl Future<Output = Result<(), ArrivalError>> {
     guard.counts(report.flow());
-    match splice(client, application, &report.flow().meter, guard.cut()).await? {
+    // Not an async function: that would let go of both ends in good order if it were dropped before its first poll.
+    splice(client, application.begin(), &report.flow().meter, guard.cut()).map(|ended| match ended? {
         Outcome::Ended { .. } => Ok(()),
         Outcome::Interrupted(()) => Err(ArrivalError::Changed),
-    }
+    })
 }
 
 /// Writes the end into record and counters.

@@ -11,9 +11,10 @@ use lateen_hbone::{
     server::Arrival,
     stream::Tunnel,
 };
+use lateen_net::unbegun::Unbegun;
 use lateen_state::{workload::Workload, world::World};
 use lateen_telemetry::access::{self, Direction};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::Instant};
+use tokio::{io::AsyncWriteExt as _, time::Instant};
 
 use super::{
     admit::Carrier,
@@ -68,7 +69,7 @@ struct Begun<'p> {
     guard: InboundGuard,
     report: Report<'p>,
     tunnel: Tunnel,
-    application: TcpStream,
+    application: Unbegun,
 }
 
 /// Does everything up to the first byte; `None` if the CONNECT was refused or left.
@@ -116,7 +117,7 @@ async fn deliver(
     by: Delivery<'_>,
     mut arrival: Arrival,
     guard: &mut InboundGuard,
-) -> Result<(Tunnel, TcpStream), ArrivalError> {
+) -> Result<(Tunnel, Unbegun), ArrivalError> {
     if let Err(error) = judge(by.pod, by.passage) {
         refuse(arrival, StatusCode::UNAUTHORIZED);
         return Err(error);
@@ -145,7 +146,7 @@ async fn deliver(
     if let Some(destination) = by.target.proxy_header {
         let bytes = header(by.carrier.client, destination, Some(&by.carrier.peer));
         // A fresh socket takes this little without waiting.
-        application.write_all(&bytes).await.map_err(ArrivalError::Header)?;
+        application.stream_mut().write_all(&bytes).await.map_err(ArrivalError::Header)?;
     }
     Ok((tunnel, application))
 }

@@ -5,11 +5,11 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use lateen_net::origdst::original_dst;
+use lateen_net::{origdst::original_dst, unbegun::Unbegun};
 use lateen_state::wait::{self, LOCAL_WORKLOAD_TIMEOUT};
 use lateen_telemetry::access::{self, Direction};
 use lateen_types::{addr::canonical, name::NetworkId};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::arrival::{ArrivalError, copy, finish, guess_service, judge, reach};
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Carries one connection for the pod until it ends, or the pod's drain is forced.
-pub async fn handle(pod: Arc<Pod>, stream: TcpStream, peer: SocketAddr, keep: KeepSource) {
+pub async fn handle(pod: Arc<Pod>, stream: Unbegun, peer: SocketAddr, keep: KeepSource) {
     let _open = OpenSocket::new(Direction::Inbound);
     tokio::select! {
         // First, so that what was cut takes no further step.
@@ -30,9 +30,9 @@ pub async fn handle(pod: Arc<Pod>, stream: TcpStream, peer: SocketAddr, keep: Ke
     }
 }
 
-async fn carry(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, keep: KeepSource) {
+async fn carry(pod: &Arc<Pod>, stream: Unbegun, client: SocketAddr, keep: KeepSource) {
     let began = Instant::now();
-    let to = match original_dst(&stream) {
+    let to = match original_dst(stream.stream()) {
         Ok(dialled) => dialled.get(),
         Err(error) => return access::denied(client, client, Direction::Inbound, &error),
     };
@@ -66,7 +66,7 @@ async fn carry(pod: &Arc<Pod>, stream: TcpStream, client: SocketAddr, keep: Keep
         judge(pod, &passage)?;
         // Boxed: it is needed for a moment only, the copying lasts.
         let application = Box::pin(reach(pod, to, (client, keep), &mut guard)).await?;
-        copy((stream, application), &report, &mut guard).await
+        copy((stream.begin(), application), &report, &mut guard).await
     }
     .await;
     finish(report, ended);

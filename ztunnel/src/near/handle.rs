@@ -6,9 +6,9 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use lateen_identity::keeper::KeeperError;
+use lateen_net::unbegun::Unbegun;
 use lateen_state::{service::Service, workload::Workload, world::World};
 use lateen_telemetry::access::{self, Direction};
-use tokio::net::TcpStream;
 
 use super::neighbours::Entered;
 use crate::{
@@ -65,7 +65,7 @@ enum Ended {
 }
 
 /// Carries one call to a pod of this process until it ends. The caller's own drain drops it where it stands.
-pub async fn carry(call: &Call<'_>, (plan, to): (&Plan, SocketAddr), there: Entered, stream: TcpStream) {
+pub async fn carry(call: &Call<'_>, (plan, to): (&Plan, SocketAddr), there: Entered, stream: Unbegun) {
     let report = Report::open(call.opening(plan, to), &call.pod.drain);
     match visit(call, (plan, to), &there, (stream, &report)).await {
         Ok(()) => report.complete(),
@@ -77,7 +77,7 @@ async fn visit(
     call: &Call<'_>,
     (plan, to): (&Plan, SocketAddr),
     there: &Entered,
-    (stream, report): (TcpStream, &Report<'_>),
+    (stream, report): (Unbegun, &Report<'_>),
 ) -> Result<(), NearError> {
     // What beginning needs is boxed, so that it is given back when the copying begins.
     let proven = match Box::pin(prove(call, (plan, to), &there.pod)).await {
@@ -155,7 +155,7 @@ impl Arrival<'_> {
     /// Judges, connects, copies, and writes the destination's record.
     async fn deliver(
         &self,
-        stream: TcpStream,
+        stream: Unbegun,
         report: &Report<'_>,
         (arrived, mut guard): (OtherEnd<'_>, InboundGuard),
     ) -> Ended {
@@ -184,7 +184,7 @@ impl Arrival<'_> {
             // The destination's pod is gone: its report says so when it is dropped.
             biased;
             () = self.there.pod.drain.forced() => return Ended::Carried,
-            ended = copy((stream, application), inbound, &mut guard) => ended,
+            ended = copy((stream.begin(), application), inbound, &mut guard) => ended,
         };
         arrived.finish(ended);
         Ended::Carried

@@ -7,7 +7,8 @@ use std::{fmt::Display, net::SocketAddr, sync::Arc};
 use lateen_hbone::{request::TraceParent, stream::Tunnel};
 use lateen_net::{
     origdst::original_dst,
-    splice::{Duplex, splice},
+    splice::{Duplex, Outcome, splice},
+    unbegun::Unbegun,
 };
 use lateen_state::{workload::Workload, world::World};
 use lateen_telemetry::access::{self, Direction};
@@ -30,8 +31,11 @@ use crate::{
     report::{Flag, OpenSocket, Opening, Party, Report, Security},
 };
 
+/// What the record says when a plain connection's destination came to be something nobody knows how to reach.
+const UNUSABLE: &str = "connection closed: its destination belongs to something that cannot be used";
+
 /// Carries one connection of the pod until it ends, or the pod's drain is forced.
-pub async fn handle(pod: Arc<Pod>, stream: TcpStream, peer: SocketAddr) {
+pub async fn handle(pod: Arc<Pod>, stream: Unbegun, peer: SocketAddr) {
     let _open = OpenSocket::new(Direction::Outbound);
     let trace = TraceParent::random();
     let span = tracing::debug_span!("outbound", id = %trace);
@@ -71,37 +75,38 @@ struct Visit<'p> {
     plan: Plan,
     to: SocketAddr,
     there: Entered,
-    stream: TcpStream,
+    stream: Unbegun,
 }
 
 /// Both ends of a connection, and what is told of it.
 struct Carried<'p, U> {
     live: OutboundGuard,
     report: Report<'p>,
-    client: TcpStream,
+    client: Unbegun,
     upstream: U,
 }
 
 impl<U: Duplex> Carried<'_, U> {
     /// Copies until both sides have ended.
     async fn run(self) {
-        let Self { live: _live, report, client, upstream } = self;
+        let Self { mut live, report, client, upstream } = self;
         let flow = report.flow().clone();
-        match splice(client, upstream, &flow.meter, std::future::pending::<()>()).await {
-            Ok(_) => report.complete(),
+        match splice(client.begin(), upstream, &flow.meter, live.cut()).await {
+            Ok(Outcome::Ended { .. }) => report.complete(),
+            Ok(Outcome::Interrupted(())) => report.failed(Flag::Connect, &UNUSABLE),
             Err(error) => report.failed(Flag::Connect, &error),
         }
     }
 }
 
 /// Does everything up to the first byte; `None` if there is nothing to copy, or if that was done elsewhere.
-async fn begin<'p>(pod: &'p Arc<Pod>, stream: TcpStream, client: SocketAddr, trace: TraceParent) -> Option<Begun<'p>> {
+async fn begin<'p>(pod: &'p Arc<Pod>, stream: Unbegun, client: SocketAddr, trace: TraceParent) -> Option<Begun<'p>> {
     let began = Instant::now();
     let denied = |dialled, error: &dyn Display| {
         access::denied(client, dialled, Direction::Outbound, error);
         None
     };
-    let dialled = match original_dst(&stream) {
+    let dialled = match original_dst(stream.stream()) {
         Ok(dialled) => dialled.get(),
         Err(error) => return denied(client, &error),
     };
@@ -182,10 +187,19 @@ pub struct Call<'a> {
 }
 
 impl<'p> Call<'p> {
-    async fn plain(&self, plan: &Plan, to: SocketAddr, client: TcpStream) -> Option<Begun<'p>> {
+    async fn plain(&self, plan: &Plan, to: SocketAddr, client: Unbegun) -> Option<Begun<'p>> {
         let report = Report::open(self.opening(plan, to), &self.pod.drain);
         match dial::plain(self.pod, to).await {
-            Ok(upstream) => Some(Begun::Plain(self.carried((client, upstream), (to, Protocol::Tcp), report))),
+            Ok(upstream) => {
+                let carried = self.carried((client, upstream), (to, Protocol::Tcp), report);
+                let shared = &self.pod.shared;
+                // Registered first: a change from here on cuts, and one since the plan is seen now.
+                if carried.live.is_lost(&shared.world.load(), &shared.settings.network) {
+                    carried.report.failed(Flag::Connect, &UNUSABLE);
+                    return None;
+                }
+                Some(Begun::Plain(carried))
+            }
             Err(error) => {
                 report.failed(error.flag(), &error);
                 None
@@ -193,7 +207,7 @@ impl<'p> Call<'p> {
         }
     }
 
-    async fn tunnelled(&self, plan: &Plan, to: SocketAddr, client: TcpStream) -> Option<Begun<'p>> {
+    async fn tunnelled(&self, plan: &Plan, to: SocketAddr, client: Unbegun) -> Option<Begun<'p>> {
         let report = Report::open(self.opening(plan, to), &self.pod.drain);
         let by = For {
             source: &self.source,
@@ -227,7 +241,7 @@ impl<'p> Call<'p> {
 
     fn carried<U>(
         &self,
-        (client, upstream): (TcpStream, U),
+        (client, upstream): (Unbegun, U),
         (hop, protocol): (SocketAddr, Protocol),
         report: Report<'p>,
     ) -> Carried<'p, U> {

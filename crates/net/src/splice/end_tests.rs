@@ -190,3 +190,11 @@ async fn an_interruption_aborts_even_what_has_half_ended() {
     assert_eq!(ended, Outcome::Interrupted(()));
     assert_eq!(seen.map(|seen| seen.flags()), [ABORTED, BOTH]);
 }
+
+#[tokio::test]
+async fn copying_that_never_began_aborts_both() {
+    let (source, destination) = (silent(), silent());
+    let seen = [source.seen.clone(), destination.seen.clone()];
+    drop(splice(source, destination, &Meter::default(), std::future::pending::<()>()));
+    assert_eq!(seen.map(|seen| seen.flags()), [ABORTED; 2]);
+}
