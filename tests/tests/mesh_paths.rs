@@ -151,6 +151,7 @@ fn enrolling_and_leaving_touch_no_connection() {
     // One pod leaves by its own label; the other goes on without.
     lab.kubectl(&["label", "pod", "-n", "late", "server", "istio.io/dataplane-mode=none"]);
     lab.enrolled("late", &["client"]);
+    tunnelled.ended("its server's leaving the mesh");
     theirs.still("when another pod left");
     own.still("when its server left");
     until("calls go in plain", || {
@@ -168,8 +169,10 @@ fn enrolling_and_leaving_touch_no_connection() {
             .filter(|plain| !*plain)
     });
 
+    let mut tunnelled = lab.talk("late/client", "server.late", 9000);
     lab.kubectl(&["label", "namespace", "late", "istio.io/dataplane-mode-"]);
     lab.enrolled("late", &[]);
+    tunnelled.ended("both its pods' leaving the mesh");
     theirs.still("when other pods left");
     own.still("when its own pods left");
     until("calls go in plain", || {
@@ -178,8 +181,6 @@ fn enrolling_and_leaving_touch_no_connection() {
             .then(|| readable(&lab, "late/client", "server.late"))
             .filter(|plain| *plain)
     });
-    // What ended it is the end of its own server's tunnel, which is no error; that it is over must be heard.
-    drop(tunnelled.say());
     let restarts = lab.field(&["pods", "-n", "late"], ".items[*].status.containerStatuses[0].restartCount");
     assert_eq!(restarts, "0 0");
 }

@@ -4,8 +4,8 @@
 //! Absent on purpose: deciding (see `decide`) and retrying (see `watch`).
 //!
 //! ```text
-//! in:   ledger ─► rules ─► ztunnel ─► probes ─► annotation        (a pod without rules is never told to ztunnel)
-//! out:  probes ─► rules ─► ztunnel ─► annotation ─► ledger        (each is tried whatever the others did)
+//! in:   ledger ─► rules ─► ztunnel ─► probes ─► annotation               (a pod without rules is never told to ztunnel)
+//! out:  ledger ─► rules opened ─► ztunnel ─► annotation ─► probes ─► rules deleted ─► ledger
 //! ```
 
 use std::{collections::HashMap, net::IpAddr, path::PathBuf, sync::Arc};
@@ -23,7 +23,7 @@ use crate::{
     probes::Probes,
     rules::{
         PodOptions,
-        apply::{ApplyError, Comparer, Found as RulesFound, apply, remove},
+        apply::{ApplyError, Comparer, Found as RulesFound, apply, open, remove},
         overrides::{OverrideError, pod_options},
         plan::{PodRules, plan},
     },
@@ -170,18 +170,31 @@ impl Enroller {
         Ok(self.ledger.edit(&pod.uid, |held| held.entry.ips.clone_from(&pod.ips))?)
     }
 
-    /// Takes a running pod out. Every step is tried; the first failure is told.
+    /// Takes a running pod out. What its apps notice comes first; what deletes rules comes last, since the kernel may take
+    /// many seconds for it on a busy node.
     pub async fn unenrol(&self, pod: &PodView) -> Result<(), EnrolError> {
-        let probes = self.probes.release(&pod.uid).await.map_err(EnrolError::Probes);
-        let rules = match self.locate(pod).await {
-            Ok(place) => remove(&place.netns).await.map_err(EnrolError::Rules),
+        // Whatever fails from here on, it is not in: wanted again before this is done, it is enrolled anew.
+        self.ledger.edit(&pod.uid, |held| held.entry.stage = held.entry.stage.min(Stage::Started))?;
+        let (netns, located) = match self.locate(pod).await {
+            Ok(place) => (Some(place.netns), Ok(())),
             // It is marked as ours, but nowhere to be found: nothing of it is left to undo but the mark.
-            Err(EnrolError::NoNetns(_)) => Ok(()),
-            Err(error) => Err(error),
+            Err(EnrolError::NoNetns(_)) => (None, Ok(())),
+            Err(error) => (None, Err(error)),
         };
+        let opened = match &netns {
+            Some(netns) => open(netns).await.map_err(EnrolError::Rules),
+            None => Ok(()),
+        };
+        // It cuts what it carries, which the apps hear of only as long as the table is there.
         let ztunnel = self.ztunnels.del(&pod.uid).await.map_err(EnrolError::Ztunnel);
-        probes.and(rules).and(ztunnel)?;
+        located.and(opened).and(ztunnel)?;
         self.annotator.write(&pod.key, &pod.uid, Mark::Absent).await?;
+        let probes = self.probes.release(&pod.uid).await.map_err(EnrolError::Probes);
+        let rules = match &netns {
+            Some(netns) => remove(netns).await.map_err(EnrolError::Rules),
+            None => Ok(()),
+        };
+        probes.and(rules)?;
         Ok(self.ledger.edit(&pod.uid, |held| {
             held.netns = None;
             held.entry.stage = Stage::Known;

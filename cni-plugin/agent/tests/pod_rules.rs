@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use fixture::{WAIT, accept, addr, connect, fresh, ip, join, listen, original, pair, talk, udp, visible};
 use lateen_cni_agent::rules::{
     DnsCapture, InboundCapture, PodOptions,
-    apply::{Comparer, Found, apply, remove},
+    apply::{Comparer, Found, apply, open, remove},
     plan::{PodRules, plan},
 };
 use lateen_net::{
@@ -238,6 +238,40 @@ async fn connections_survive_enrolment_and_its_end() {
         apply(&cell.pod, &standard()).await.expect("enrols once more");
         both();
         remove(&cell.pod).await.expect("removes once more");
+    }
+}
+
+/// The order in which a pod is taken out: what ztunnel ends then must be heard, and nothing of it may leave in plain.
+#[tokio::test]
+async fn opened_rules_take_nothing_new_and_let_ztunnel_end_what_it_has() {
+    let cell = cell();
+    apply(&cell.pod, &standard()).await.expect("applies");
+    for (pod, node, loopback, any) in VERSIONS {
+        let outgoing = listen(&cell.pod, &format!("{loopback}:15001"));
+        let incoming = listen(&cell.pod, &format!("{any}:15006"));
+        let (far, app) = (listen(&cell.node, &format!("{any}:8080")), listen(&cell.pod, &format!("{any}:8081")));
+        let (caller, redirected, _) = pair(&cell.pod, &format!("{node}:8080"), &outgoing);
+        let (plain, captured, _) = pair(&cell.node, &format!("{pod}:8081"), &incoming);
+        let client: SocketAddr = addr(&format!("{node}:0"));
+        let mut delivered = marked(&cell.pod, &format!("{pod}:8081"), Source::Require(client.ip())).await;
+        let (mut served, _) = accept(&app);
+
+        open(&cell.pod).await.expect("opens");
+        pair(&cell.pod, &format!("{node}:8080"), &far);
+        pair(&cell.node, &format!("{pod}:8081"), &app);
+        // The app's answers still go to ztunnel, and not in plain to the client.
+        talk(&mut delivered, &mut served);
+        for (ours, mut theirs) in [(redirected, caller), (captured, plain), (delivered, served)] {
+            socket2::SockRef::from(&ours).set_linger(Some(std::time::Duration::ZERO)).expect("lingers not");
+            drop(ours);
+            let heard = std::io::Read::read(&mut theirs, &mut [0]).expect_err("it was cut");
+            assert_eq!(heard.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+        open(&cell.pod).await.expect("opens again");
+        remove(&cell.pod).await.expect("removes");
+        open(&cell.pod).await.expect("there is nothing to open");
+        apply(&cell.pod, &standard()).await.expect("applies again");
+        pair(&cell.pod, &format!("{node}:8080"), &outgoing);
     }
 }
 

@@ -1,9 +1,10 @@
 //! The sockets of one pod's DNS proxy.
 //!
 //! In: bound sockets, a resolver. Out: answers. UDP queries beyond [`QUERIES_MAX`] at once are dropped, as a full socket
-//! buffer would; TCP connections beyond [`CONNECTIONS_MAX`] wait. Ends when the drain begins.
+//! buffer would; TCP connections beyond [`CONNECTIONS_MAX`] wait. Ends when the drain begins: nothing new is read then, and
+//! what is in work goes on until the drain is forced.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use hickory_proto::op::Message;
 use lateen_net::{
@@ -126,7 +127,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, (resolver, places): Shared, tasks: Ta
             }
             drop(place);
         };
-        tasks.spawn("a dns query", answering.in_current_span());
+        tasks.spawn("a dns query", until_forced(drain.clone(), answering).in_current_span());
     }
 }
 
@@ -141,20 +142,28 @@ async fn serve_tcp(listener: TcpListener, (resolver, places): Shared, tasks: Tas
         match accepted {
             Ok((stream, client)) => {
                 pace.reset();
-                let (resolver, drain) = (resolver.clone(), drain.clone());
+                let (resolver, ending) = (resolver.clone(), drain.clone());
                 let serving = async move {
-                    if let Err(error) = connection(stream, &resolver, &drain).await {
+                    if let Err(error) = connection(stream, &resolver, &ending).await {
                         tracing::debug!(%client, %error, "a dns connection ended");
                     }
                     drop(place);
                 };
-                tasks.spawn("a dns connection", serving.in_current_span());
+                tasks.spawn("a dns connection", until_forced(drain.clone(), serving).in_current_span());
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a dns connection");
                 tokio::time::sleep(pace.next_wait()).await;
             }
         }
+    }
+}
+
+/// An upstream may take many seconds to fail; the end of the pod does not wait for that.
+async fn until_forced(drain: Drain, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = drain.forced() => {}
     }
 }
 
@@ -166,7 +175,13 @@ async fn connection(mut stream: TcpStream, resolver: &Resolver, drain: &Drain) -
             let mut query = vec![0; usize::from(length)];
             stream.read_exact(&mut query).await.map(|_| query)
         };
-        let query = match within("a dns request", TCP_TIMEOUT, reading).await {
+        let read = tokio::select! {
+            // First, so that what has arrived is answered.
+            biased;
+            read = within("a dns request", TCP_TIMEOUT, reading) => read,
+            () = drain.draining() => return Ok(()),
+        };
+        let query = match read {
             Ok(Ok(query)) => query,
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
             Ok(Err(error)) => return Err(error),

@@ -377,6 +377,35 @@ async fn dns_26_an_unreachable_upstream_is_servfail() {
     pod.drain.start();
 }
 
+/// Time stands still but for what the tasks wait for, and they must not wait.
+#[tokio::test]
+async fn an_idle_connection_ends_with_the_drain_and_a_slow_upstream_with_its_force() {
+    let pod = pod(Some(UPSTREAM)).await;
+    let options = ListenOptions { netns: Some(pod.netns.clone()), ..ListenOptions::default() };
+    let silent = listen::udp(UPSTREAM.parse().expect("an address"), &options).expect("free").socket;
+    let dial = DialOptions { netns: Some(pod.netns.clone()), ..DialOptions::default() };
+    let mut idle = dial::tcp(pod.addr, &dial).await.expect("connects");
+    let known = query("many.ns1.svc.cluster.local.", RecordType::A).to_vec().expect("encodes");
+    idle.write_u16(known.len() as u16).await.expect("writes");
+    idle.write_all(&known).await.expect("writes");
+    idle.read_u16().await.expect("it is served");
+    let asking = listen::udp("127.0.0.1:0".parse().expect("valid"), &options).expect("a socket").socket;
+    asking
+        .send_to(&query("known.example.com.", RecordType::A).to_vec().expect("encodes"), pod.addr)
+        .await
+        .expect("sends");
+    silent.recv_from(&mut [0; 1500]).await.expect("the upstream is asked");
+
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    pod.drain.start();
+    let ended = pod.tasks.join(Duration::from_secs(1)).await;
+    assert!(ended.is_err() && pod.tasks.len() == 1, "the query in work goes on, alone");
+    pod.drain.force();
+    pod.tasks.join(Duration::from_secs(1)).await.expect("ends");
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
 #[tokio::test]
 async fn what_is_no_query_is_refused() {
     let pod = pod(None).await;

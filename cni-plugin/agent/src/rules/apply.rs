@@ -59,6 +59,15 @@ pub async fn apply(netns: &Netns, rules: &PodRules) -> Result<(), ApplyError> {
     }
 }
 
+/// Redirects nothing new any more, and leaves alone what was redirected; [`remove`] is to follow.
+pub async fn open(netns: &Netns) -> Result<(), ApplyError> {
+    match nft::transaction(netns, &plan::opening()).await {
+        // No table, nothing redirected.
+        Err(NftError::Refused(complaint)) if complaint.contains("No such file") => Ok(()),
+        done => Ok(done?),
+    }
+}
+
 /// Takes everything out of a pod's namespace.
 pub async fn remove(netns: &Netns) -> Result<(), ApplyError> {
     nft::transaction(netns, &plan::removal()).await?;

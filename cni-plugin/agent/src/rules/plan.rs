@@ -63,6 +63,14 @@ pub fn removal() -> String {
     format!("add table inet {TABLE}\ndelete table inet {TABLE}\n")
 }
 
+/// The text that lets new connections and questions of the pod go where they were sent, for a pod that has our table.
+/// Those that were redirected before still find back, so that ztunnel can end them; without the table's chains the kernel
+/// would no longer translate what ztunnel sends, and the app would wait for ever. Nothing is deleted here (see
+/// [`PodRules::fresh`] for why that matters).
+pub fn opening() -> String {
+    format!("insert rule inet {TABLE} nat-prerouting accept\ninsert rule inet {TABLE} nat-output accept\n")
+}
+
 fn chain(text: &mut String, name: &str, hook: &str, rules: &[String]) {
     let _ = writeln!(text, "\tchain {name} {{\n\t\ttype {hook}; policy accept;");
     for rule in rules {
