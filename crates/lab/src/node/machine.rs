@@ -20,7 +20,7 @@ use nix::{
     sys::{prctl::set_pdeathsig, signal::Signal},
 };
 
-use super::{cni_config, read};
+use super::{KUBELET, cni_config, read};
 use crate::{
     fabric::addresses::Node,
     verbs,
@@ -63,5 +63,5 @@ pub(crate) fn init(file: &Path) -> anyhow::Result<ExitCode> {
     })?;
     // The node's pods see what is mounted later (namespaces of new pods), as with mountPropagation HostToContainer.
     rootfs::share_mounts()?;
-    reap(Command::new("/proc/self/exe").arg0("lateen").arg(verbs::NODE).arg(file))
+    reap(Command::new("/proc/self/exe").arg0(KUBELET).arg(verbs::NODE).arg(file))
 }

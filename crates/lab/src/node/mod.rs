@@ -39,6 +39,7 @@ use anyhow::Context as _;
 use lateen_cluster::client::{Access, connect};
 use lateen_net::netns::Netns;
 use lateen_rt::tasks::Tasks;
+use nix::sys::prctl::set_name;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -80,8 +81,13 @@ impl std::fmt::Debug for Kubelet {
     }
 }
 
+/// What a node's kubelet is called among its processes: node agents look for it by this name.
+const KUBELET: &str = "kubelet";
+
 /// Runs a node until SIGTERM, in the namespaces that `machine` made.
 pub(crate) fn run(config: &Path) -> anyhow::Result<ExitCode> {
+    let name = std::ffi::CString::new(KUBELET).context("the kubelet's name")?;
+    set_name(&name).context("taking the kubelet's name")?;
     let config = read(config)?;
     let node = addresses::Node { number: config.number };
     log();

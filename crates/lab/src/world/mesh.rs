@@ -37,6 +37,8 @@ const MANIFESTS: [&str; 4] = [
 ];
 /// The mesh's namespace.
 const NAMESPACE: &str = "istio-system";
+/// Our CNI plugin, which the lab chains behind its own.
+const OWN_PLUGIN: &str = "lateen-cni";
 const OWNER: &str = "lateen-lab";
 /// How long the API may take for one object.
 const API_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,9 +66,9 @@ pub(crate) fn programs(parts: &Parts, own: &Path) -> anyhow::Result<Programs> {
     let mut images = offered(own);
     let program =
         |given: &Option<PathBuf>, name: &str| found(given.clone().unwrap_or_else(|| own.with_file_name(name)));
-    let plugin = program(&parts.cni_plugin, "lateen-cni")?;
-    let name = plugin.file_name().context("the CNI plugin's name")?;
-    let carries = vec![(PathBuf::from("/opt/cni/bin").join(name), plugin.clone())];
+    let plugin = program(&parts.cni_plugin, OWN_PLUGIN)?;
+    let name = plugin.file_name().context("the CNI plugin's name")?.to_owned();
+    let carries = vec![(PathBuf::from("/opt/cni/bin").join(&name), plugin.clone())];
     let agent = program(&parts.cni_agent, "lateen-cni-agent")?;
     let mut add = |image: &str, program: PathBuf, carries: Vec<(PathBuf, PathBuf)>| {
         let entrypoint = vec![program.to_string_lossy().into_owned()];
@@ -77,9 +79,13 @@ pub(crate) fn programs(parts: &Parts, own: &Path) -> anyhow::Result<Programs> {
         add("controller", program(&parts.controller, "lateen-controller")?, Vec::new());
     }
     add("cni-agent", agent, carries);
-    // Another mesh's agent installs its own plugin; ours in the chain would ask it in vain.
-    let foreign = parts.cni_agent.is_some() && parts.cni_plugin.is_none();
-    Ok(Programs { images, plugin: (!foreign).then_some(plugin) })
+    Ok(Programs { images, plugin: is_chained(parts, name.as_ref()).then_some(plugin) })
+}
+
+/// Whether the lab chains the plugin itself. Another mesh's agent installs its own; ours before it would ask in vain.
+fn is_chained(parts: &Parts, plugin: &Path) -> bool {
+    let replaced = parts.cni_agent.is_some() && parts.cni_plugin.is_none();
+    plugin == Path::new(OWN_PLUGIN) && !replaced
 }
 
 /// Where a path of the host is inside the lab.
@@ -198,6 +204,24 @@ pub(crate) async fn missing_parts(client: &Client, nodes: usize) -> anyhow::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_our_own_plugin_is_chained_and_only_with_an_agent_for_it() {
+        let given = |agent: bool, plugin: bool| Parts {
+            cni_agent: agent.then(|| "/x/agent".into()),
+            cni_plugin: plugin.then(|| "/x/plugin".into()),
+            ..Parts::default()
+        };
+        for (agent, plugin, name, chained) in [
+            (false, false, "lateen-cni", true),
+            (true, false, "lateen-cni", false),
+            (true, true, "lateen-cni", true),
+            (false, true, "lateen-cni", true),
+            (true, true, "other-cni", false),
+        ] {
+            assert_eq!(is_chained(&given(agent, plugin), Path::new(name)), chained, "{agent} {plugin} {name}");
+        }
+    }
 
     #[test]
     fn a_control_plane_elsewhere_replaces_ours() {
