@@ -18,6 +18,7 @@ use std::{
 
 use tokio::time::Instant;
 
+mod config;
 pub mod manifest;
 mod talk;
 mod wire;
@@ -55,7 +56,7 @@ impl Lab {
         let program = user.map_or_else(|| built().join("lateen"), |user| for_user(dir.path(), user));
         let mut lab = Self { dir, program, user, keep: None, keeper: None };
         let mut up = lab.lateen_command(&["lab", "up", "--foreground", "--timeout", "120"], &["--pdeathsig", "KILL"]);
-        up.args(parts().split_whitespace());
+        up.args(config::parts().split_whitespace());
         let (keep, kept) = sync_channel(0);
         // A child dies with the thread that started it, and a test's thread may end before its lab's other users.
         let (up_tx, up_rx) = sync_channel(1);
@@ -253,11 +254,6 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(LOOK_EVERY);
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "no test but the whole mesh's has something to configure")]
-fn parts() -> String {
-    std::env::var("LATEEN_TEST_PARTS").unwrap_or_default()
 }
 
 fn printed(output: Output) -> Result<String, String> {

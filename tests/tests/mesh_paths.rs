@@ -137,6 +137,10 @@ fn enrolling_and_leaving_touch_no_connection() {
     lab.ready("late", &["--all"]);
     lab.ready("others", &["--all"]);
     lab.enrolled("others", &["client", "server"]);
+    // As an agent finds a pod it was never told of.
+    let uid = lab.field(&["pod", "-n", "late", "server"], ".metadata.uid");
+    let of_pod = ["sh", "-c", "grep -ls pod$0 /proc/[0-9]*/cgroup | grep .", &uid];
+    lab.exec("late/server", &of_pod).expect("a process names its pod");
     let mut theirs = lab.talk("others/client", "server.others", 9000);
     let mut own = lab.talk("late/client", "server.late", 9000);
     assert!(readable(&lab, "late/client", "server.late"));

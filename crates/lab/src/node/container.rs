@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use super::{
-    environment,
+    cgroup, environment,
     launch::Launch,
     logs,
     pod::Running,
@@ -188,6 +188,10 @@ async fn start(run: &Running, container: &Container, restarts: u32) -> anyhow::R
     let pid = child.id().context("the launcher ended at once")?;
     probe::note(&run.noted(&container.name), pid, &run.kubelet.node.name())
         .context("noting the container's process")?;
+    if let Err(error) = cgroup::cover(&run.dir, pid, (&run.name.uid, &container.name)).await {
+        // Nothing but agents that look for running pods misses it; and the container may have ended at once.
+        tracing::debug!(container = container.name, %error, "the container's control group cannot be shown");
+    }
     let (out, err) = (child.stdout.take(), child.stderr.take());
     run.kubelet.tasks.spawn("container log", async move { log.copy(out, err).await });
     Ok((child, pid))

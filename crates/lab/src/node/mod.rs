@@ -12,6 +12,7 @@
 //!                       └─► status (pure) ─► the API
 //! ```
 
+mod cgroup;
 mod cni;
 mod container;
 mod environment;
