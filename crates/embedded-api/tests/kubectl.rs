@@ -273,3 +273,24 @@ async fn logs_come_from_the_node() {
     shell.bad("logs p -c c --previous", "", "previous terminated container").await;
     shell.good("delete pod p --force --grace-period=0", "", "deleted").await;
 }
+
+/// Larger than is taken, and small enough to be read to its end: every client hears why it is refused.
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_over_either_version_of_http() {
+    let server = Server::start(Options::default()).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let body = directory.path().join("body");
+    std::fs::write(&body, vec![b'x'; 6 << 20]).expect("written");
+    let url = format!("{}/api/v1/namespaces/default/configmaps", server.url);
+    for (version, number) in [("--http1.1", "1.1"), ("--http2", "2")] {
+        let mut curl = Command::new("curl");
+        curl.args(["-k", "-sS", "-m", "60", version, "-w", "%{http_version} %{http_code}", "-o"]);
+        curl.arg(directory.path().join("answer")).arg("--data-binary").arg(format!("@{}", body.display()));
+        curl.args(["-H", &format!("Authorization: Bearer {}", server.handle.admin_token()), &url]);
+        let output = curl.output().await.expect("curl is installed");
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{number} 413"), "{complaint}");
+        let answer = std::fs::read_to_string(directory.path().join("answer")).expect("an answer");
+        assert!(answer.contains("RequestEntityTooLarge"), "{answer}");
+    }
+}

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Response, header};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use rt::{deadline::within, drain::Drain};
 use serde_json::{Value, json};
@@ -37,6 +37,8 @@ use crate::{
 
 /// Largest request body, the reference's number.
 const BODY_MAX: usize = 3 * 1024 * 1024;
+/// How much of a body that is too large is read all the same.
+const DISCARDED_MAX: usize = 32 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -154,13 +156,26 @@ fn authenticate(context: &Context, ask: &Ask<'_>) -> Result<User, ApiError> {
 }
 
 async fn collect(body: Incoming) -> Result<Bytes, ApiError> {
-    let limited = Limited::new(body, BODY_MAX).collect();
-    let collected = within("reading the request body", BODY_TIMEOUT, limited).await.map_err(ApiError::internal)?;
-    match collected {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::too_large(BODY_MAX)),
-        Err(error) => Err(ApiError::bad_request(format!("the request body could not be read: {error}"))),
+    within("reading the request body", BODY_TIMEOUT, read_whole(body)).await.map_err(ApiError::internal)?
+}
+
+/// What is too large is read on for a while and thrown away: over HTTP/2 an answer before the request's end comes with a
+/// reset, which some clients see instead of the answer.
+async fn read_whole(mut body: Incoming) -> Result<Bytes, ApiError> {
+    let unread = |error| ApiError::bad_request(format!("the request body could not be read: {error}"));
+    let (mut kept, mut seen) = (BytesMut::new(), 0);
+    while seen <= DISCARDED_MAX
+        && let Some(frame) = body.frame().await
+    {
+        let Ok(data) = frame.map_err(unread)?.into_data() else { continue };
+        seen += data.len();
+        if seen <= BODY_MAX {
+            kept.extend_from_slice(&data);
+        } else {
+            kept = BytesMut::new();
+        }
     }
+    if seen <= BODY_MAX { Ok(kept.freeze()) } else { Err(ApiError::too_large(BODY_MAX)) }
 }
 
 async fn read(context: &Context, ask: &Ask<'_>, query: &Query, route: Route) -> Answer {
