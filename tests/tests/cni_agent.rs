@@ -281,7 +281,8 @@ async fn a_running_pod_is_enrolled_by_its_label_and_taken_out_without_it() {
     node.label(None).await;
     assert_eq!(ztunnel.next().await, Told::Del(uid.clone()));
     eventually("no annotation", async || node.annotation().await.is_none()).await;
-    assert!(!node.has_rules() && !node.probed());
+    // Deleted last, since that may take the kernel long; until then they are open.
+    eventually("no rules", async || !node.has_rules() && !node.probed()).await;
 
     // Once more, then the sandbox goes.
     node.label(Some("ambient")).await;

@@ -54,7 +54,7 @@ async fn a_deny_policy_refuses_new_connections_and_cuts_live_ones() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_allow_policy_admits_by_identity_and_never_plaintext() {
     let rig = Rig::start().await;
-    let [_, far] = &rig.nodes;
+    let [near, far] = &rig.nodes;
     let _server = serve(&rig.tasks, &rig.d, 8080, Manner::Echo);
     let mut live = connect(&rig.a, TO_D).await.expect("connected");
     let mut plain = connect(&rig.c, TO_D).await.expect("connected");
@@ -69,6 +69,7 @@ async fn an_allow_policy_admits_by_identity_and_never_plaintext() {
     }
     assert_eq!(call(&rig.a, TO_D, "hello").await.expect("answered"), "hello");
     assert_eq!(call(&rig.b, TO_D, "hello").await.unwrap_or_default(), "");
+    near.ztunnel.record_after(0, &["src.workload=\"b\"", "http status: 401"]).await;
     assert_eq!(call(&rig.c, TO_D, "hello").await.unwrap_or_default(), "");
     far.ztunnel.record_after(0, &["allow policies exist, but none allowed"]).await;
 
