@@ -1,7 +1,7 @@
 //! Wires the rooms together, in the order in which they may begin.
 //!
 //! ```text
-//! control thread:  metrics, admin, xDS, CA                 data workers:  readiness, enrolment, all connections
+//! control thread:  metrics, admin, xDS, CA      data path's threads:  all connections; the first also readiness, enrolment
 //!   readiness port ─► xDS until every type was ACKed once ─► agent ─► pods ─► ready
 //!   SIGTERM, SIGINT, /quitquitquit ─► stop accepting ─► wait for connections ─► cut the rest ─► end
 //! ```
@@ -31,7 +31,6 @@ use lateen_telemetry::{
 use lateen_wire::type_url;
 use lateen_xds::client::{self, Client, Mode, Subscription};
 use tokio::{
-    runtime::{Handle, Runtime},
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
@@ -43,8 +42,10 @@ use crate::{
     enrol, feed, local,
     near::neighbours::Neighbours,
     operators,
-    pod::{Pods, Shared},
+    pod::Shared,
+    pods::Pods,
     prefetch, settings,
+    threads::{Lanes, Threads},
 };
 
 /// How long our own tasks may take to notice the end.
@@ -63,21 +64,14 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     }
     let registry = Registry::new(catalogue::TABLE);
     registry.install().context("installing the metrics registry")?;
-    let data = data_runtime(config.worker_threads)?;
+    let data = Threads::start(config.worker_threads, END_TIMEOUT).context("the data path's threads")?;
     registry.collect_from(process_collector);
-    registry.collect_from(runtime_collector(data.handle().clone()));
+    registry.collect_from(runtime_collector(data.lanes().all().to_vec()));
     metrics::gauge!("istio_build", "component" => "ztunnel", "tag" => config.istio_version.clone()).set(1.0);
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the control thread")?;
-    let ended = control.block_on(serve(&config, &log, &registry, data.handle()));
-    data.shutdown_timeout(END_TIMEOUT);
+    let ended = control.block_on(serve(&config, &log, &registry, data.lanes()));
+    data.end();
     ended
-}
-
-fn data_runtime(workers: usize) -> anyhow::Result<Runtime> {
-    let number = std::sync::atomic::AtomicUsize::new(0);
-    let name = move || format!("ztunnel-{}", number.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(workers).thread_name_fn(name).enable_all().build().context("the data path's threads")
 }
 
 /// Every connection needs two or three descriptors; the soft limit is often 1024.
@@ -94,16 +88,16 @@ fn raise_descriptor_limit() {
 struct Owners {
     control: Tasks,
     data: Tasks,
-    data_handle: Handle,
+    lanes: Lanes,
     /// The whole process: what serves others while it drains ends last.
     process: Drain,
 }
 
-async fn serve(config: &Config, log: &Log, registry: &Registry, data: &Handle) -> anyhow::Result<()> {
+async fn serve(config: &Config, log: &Log, registry: &Registry, lanes: &Lanes) -> anyhow::Result<()> {
     let owners = Owners {
         control: Tasks::new(),
-        data: Tasks::on(data.clone()),
-        data_handle: data.clone(),
+        data: Tasks::on(lanes.first().clone()),
+        lanes: lanes.clone(),
         process: Drain::new(),
     };
     let readiness = Readiness::new();
@@ -113,12 +107,12 @@ async fn serve(config: &Config, log: &Log, registry: &Registry, data: &Handle) -
 
     {
         // On the data path's threads on purpose: when those are stuck, the process is not ready.
-        let _on_data = data.enter();
+        let _on_data = lanes.first().enter();
         operators::readiness(config, readiness, (&owners.data, &owners.process))?;
     }
     let (world, demands, mut complete) = picture(config, &owners)?;
     let shared = Arc::new(shared(config, &owners, world, demands)?);
-    let pods = Arc::new(Pods::new(shared.clone(), owners.process.child()));
+    let pods = Arc::new(Pods::new(shared.clone(), owners.lanes.clone(), owners.process.child()));
     let shown = operators::Shown { log, registry, shared: &shared, pods: &pods, stop: &stop };
     operators::metrics_and_admin(config, &shown, (&owners.control, &owners.process))?;
 
@@ -253,7 +247,6 @@ async fn begin(
         }
         ProxyMode::Dedicated(info) => {
             let key = settings::pod_key(info);
-            let _on_data = owners.data_handle.enter();
             pods.serve(&"dedicated".into(), key, None).context("binding the proxy's ports")?;
             agent_ready.set(true);
         }

@@ -20,8 +20,10 @@ pub mod near;
 pub mod operators;
 pub mod outbound;
 pub mod pod;
+pub mod pods;
 pub mod prefetch;
 pub mod report;
 pub mod settings;
 #[cfg(test)]
 mod sizes;
+pub mod threads;

@@ -22,7 +22,8 @@ use crate::{
     admin::{Sources, connections::PodView},
     config::{AdminAddr, Config, ProxyMode},
     local,
-    pod::{Pods, Shared},
+    pod::Shared,
+    pods::Pods,
 };
 
 /// What there is to show.

@@ -5,7 +5,10 @@
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt as _;
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::{
+    runtime::{EnterGuard, Handle},
+    task::AbortHandle,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::deadline::{Elapsed, within};
@@ -26,6 +29,17 @@ impl Tasks {
     /// An owner whose tasks run on `runtime`.
     pub fn on(runtime: Handle) -> Self {
         Self { tracker: TaskTracker::new(), runtime }
+    }
+
+    /// The same owner, whose further tasks run on `runtime`.
+    #[must_use]
+    pub fn also_on(&self, runtime: Handle) -> Self {
+        Self { tracker: self.tracker.clone(), runtime }
+    }
+
+    /// Enters the runtime of further tasks: sockets made meanwhile belong to it.
+    pub fn enter(&self) -> EnterGuard<'_> {
+        self.runtime.enter()
     }
 
     /// Starts `work`. `name` appears in the error log if it panics. The handle aborts it; dropping the handle does not.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::Serialize;
 
-use crate::{conns::Seen, pod::PodState};
+use crate::{conns::Seen, pods::PodState};
 
 /// One connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

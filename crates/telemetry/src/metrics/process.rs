@@ -2,7 +2,7 @@
 //!
 //! In: `/proc/self` and tokio's own counters. Out: collectors for [`Registry::collect_from`](super::Registry::collect_from).
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeMetrics};
 
 use super::registry::{Kind, Sample};
 
@@ -24,26 +24,28 @@ fn max_fds() -> Option<f64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The `tokio_*` families of `runtime`.
-pub fn runtime_collector(runtime: Handle) -> impl Fn(&mut Vec<Sample>) + Send + Sync + 'static {
+/// The `tokio_*` families of all `runtimes` together.
+pub fn runtime_collector(runtimes: Vec<Handle>) -> impl Fn(&mut Vec<Sample>) + Send + Sync + 'static {
     move |samples| {
-        let of = runtime.metrics();
-        samples.push(gauge("tokio_num_workers", "Number of worker threads of the runtime", of.num_workers() as f64));
-        let depth = of.global_queue_depth() as f64;
-        samples.push(gauge("tokio_global_queue_depth", "Tasks in the runtime's global queue", depth));
-        samples.push(gauge("tokio_num_alive_tasks", "Tasks alive in the runtime", of.num_alive_tasks() as f64));
-        for worker in 0..of.num_workers() {
-            samples.extend(worker_samples(&of, worker));
+        let all: Vec<_> = runtimes.iter().map(Handle::metrics).collect();
+        let sum = |of: fn(&RuntimeMetrics) -> usize| all.iter().map(of).sum::<usize>() as f64;
+        samples.push(gauge("tokio_num_workers", "Number of worker threads", sum(RuntimeMetrics::num_workers)));
+        let depth = sum(RuntimeMetrics::global_queue_depth);
+        samples.push(gauge("tokio_global_queue_depth", "Tasks in queues that other threads fill", depth));
+        samples.push(gauge("tokio_num_alive_tasks", "Tasks alive", sum(RuntimeMetrics::num_alive_tasks)));
+        let workers = all.iter().flat_map(|of| (0..of.num_workers()).map(move |worker| (of, worker)));
+        for (number, (of, worker)) in workers.enumerate() {
+            samples.extend(worker_samples(of, worker, number));
         }
     }
 }
 
-fn worker_samples(of: &tokio::runtime::RuntimeMetrics, worker: usize) -> [Sample; 3] {
+fn worker_samples(of: &RuntimeMetrics, worker: usize, number: usize) -> [Sample; 3] {
     let sample = |name, help, value| Sample {
         name,
         kind: Kind::Counter,
         help,
-        labels: vec![("worker", worker.to_string())],
+        labels: vec![("worker", number.to_string())],
         value,
     };
     let busy = of.worker_total_busy_duration(worker).as_secs_f64();
