@@ -228,9 +228,6 @@ pub enum Miss {
 impl Match {
     /// The first field that does not hold; `None` when the match matches.
     pub fn miss(&self, facts: &Facts<'_>) -> Option<Miss> {
-        if self.is_empty() {
-            return Some(Miss::Empty);
-        }
         // A plaintext caller has the empty namespace, but no principal and no account at all: an empty text would hit
         // the suffix or prefix "", and nothing a plaintext caller lacks may be taken as present.
         let namespace = facts.identity.map_or("", |id| id.namespace().as_str());
@@ -254,12 +251,14 @@ impl Match {
         } else if !holds(&self.destination_ports, &self.not_destination_ports, to_port) {
             Some(Miss::DestinationPort)
         } else {
-            None
+            // Every field of an empty match holds, so that it need not be looked for before.
+            self.is_empty().then_some(Miss::Empty)
         }
     }
 }
 
 /// The rule for every field: (no positive entry or a hit) and no negative hit.
 fn holds<L: List>(positive: &L, negative: &L, hits: impl Fn(&L) -> bool) -> bool {
-    (positive.is_empty() || hits(positive)) && !hits(negative)
+    // Most lists are empty; to see that is cheaper than to search them.
+    (positive.is_empty() || hits(positive)) && (negative.is_empty() || !hits(negative))
 }

@@ -20,6 +20,7 @@ use lateen_state::{
     world::World,
 };
 use lateen_types::{
+    addr::NetworkAddress,
     id::SpiffeId,
     name::{Hostname, NetworkId},
 };
@@ -195,7 +196,7 @@ pub fn plan(ask: &Ask<'_>, rng: &mut impl Rng) -> Result<Plan, PlanError> {
     let address = key(ask.own_network, ask.dialled.ip());
     match ask.world.known_at(&address, &ask.source.namespace) {
         Some(Known::Service(service)) => ask.service_call(&service, rng),
-        Some(Known::Workload(_)) => ask.address_call(rng),
+        Some(Known::Workload(workload)) => ask.address_call(&address, workload, rng),
         Some(Known::Unusable(one)) => Err(ask.unusable(&one)),
         None => Ok(Plan { route: Route::Plain(To::Addr(ask.dialled)), destination: None, service: None }),
     }
@@ -243,15 +244,19 @@ impl Ask<'_> {
         self.double(service, &found, &remote, rng)
     }
 
-    /// The caller dialled a workload's address. A service that claims the same address chooses the endpoint.
-    fn address_call(&self, rng: &mut impl Rng) -> Result<Plan, PlanError> {
-        let address = key(self.own_network, self.dialled.ip());
+    /// The caller dialled the address of `workload`. A service that claims the same address chooses the endpoint.
+    fn address_call(
+        &self,
+        address: &NetworkAddress,
+        workload: Arc<Workload>,
+        rng: &mut impl Rng,
+    ) -> Result<Plan, PlanError> {
         let chooser = self.chooser();
-        let claiming = self.world.service_by_vip(&address, &self.source.namespace);
+        let claiming = self.world.service_by_vip(address, &self.source.namespace);
         let claiming = claiming.filter(|service| service.mode() != Mode::Passthrough);
         let upstream = match claiming {
             Some(service) => chooser.endpoint(service, self.dialled, Purpose::Standard, rng),
-            None => chooser.workload_at(&address, self.dialled.port()),
+            None => Some(Upstream { workload, service: None, at: At::Ip(address.ip), port: self.dialled.port() }),
         };
         let upstream = upstream.ok_or_else(|| PlanError::NoUpstream(self.dialled.to_string()))?;
         if upstream.workload.network != self.source.network {

@@ -60,6 +60,51 @@ pub enum Purpose {
     Waypoint,
 }
 
+/// A call to a service, with what is the same for all its endpoints.
+struct Call<'c> {
+    service: &'c Service,
+    dialled: SocketAddr,
+    purpose: Purpose,
+    /// The service's own target of the port dialled.
+    defined: Option<u16>,
+}
+
+/// One endpoint of many, each with the chance its weight has among all of one rank, in one pass.
+struct Draw<'w> {
+    rank: u32,
+    held: &'w Endpoint,
+    /// Of all that were offered.
+    weight: u64,
+    /// The one held stays until the weight is beyond this.
+    until: f64,
+}
+
+impl<'w> Draw<'w> {
+    fn begin(rank: u32, first: &'w Endpoint, rng: &mut impl Rng) -> Self {
+        let weight = u64::from(first.workload.capacity);
+        Self { rank, held: first, weight, until: Self::until(weight, rng) }
+    }
+
+    fn offer(&mut self, endpoint: &'w Endpoint, rng: &mut impl Rng) {
+        self.weight += u64::from(endpoint.workload.capacity);
+        if as_f64(self.weight) > self.until {
+            self.held = endpoint;
+            self.until = Self::until(self.weight, rng);
+        }
+    }
+
+    /// Whoever is taken at weight w is still held at a weight v with chance w/v: a newcomer of weight n is taken with
+    /// chance n/(w+n). Drawn for each one that is taken, not for each that is offered: of 200 about six.
+    fn until(weight: u64, rng: &mut impl Rng) -> f64 {
+        as_f64(weight) / (1.0 - rng.random::<f64>())
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a share of a connection in 2^53 is nobody's loss")]
+fn as_f64(weight: u64) -> f64 {
+    weight as f64
+}
+
 /// Chooses in one world for one caller.
 #[derive(Debug, Clone, Copy)]
 pub struct Chooser<'w> {
@@ -78,31 +123,20 @@ impl Chooser<'_> {
         purpose: Purpose,
         rng: &mut impl Rng,
     ) -> Option<Upstream> {
-        let mut best: Option<(u32, u64, Upstream)> = None;
+        let call = Call { service, dialled, purpose, defined: service.ports.target(dialled.port()) };
+        let mut best: Option<Draw<'_>> = None;
         for endpoint in self.world.endpoints(service) {
-            let Some(rank) = self.rank(service, &endpoint.workload) else { continue };
-            if endpoint.workload.capacity == 0 || best.as_ref().is_some_and(|(ranked, ..)| rank < *ranked) {
-                continue;
+            let Some(rank) = self.candidate(&call, endpoint) else { continue };
+            match &mut best {
+                Some(draw) if rank < draw.rank => {}
+                Some(draw) if rank == draw.rank => draw.offer(endpoint, rng),
+                Some(_) | None => best = Some(Draw::begin(rank, endpoint, rng)),
             }
-            let Some(upstream) = self.usable(service, endpoint, dialled, purpose) else { continue };
-            let weight = u64::from(endpoint.workload.capacity);
-            // One pass: the newcomer replaces the one held with the chance its weight has among all seen of this rank.
-            best = match best {
-                Some((ranked, total, held)) if ranked == rank => {
-                    let total = total + weight;
-                    let take = rng.random_range(0..total) < weight;
-                    Some((rank, total, if take { upstream } else { held }))
-                }
-                Some(_) | None => Some((rank, weight, upstream)),
-            };
         }
-        best.map(|(.., upstream)| upstream)
-    }
-
-    /// The workload that `address` belongs to, at the port dialled.
-    pub fn workload_at(&self, address: &NetworkAddress, port: u16) -> Option<Upstream> {
-        let workload = self.world.workload_by_ip(address)?.clone();
-        Some(Upstream { workload, service: None, at: At::Ip(address.ip), port })
+        let taken = best?.held;
+        let workload = taken.workload.clone();
+        let at = place(&workload, Some(service), dialled).unwrap_or(At::Gateway);
+        Some(Upstream { workload, service: Some(service.clone()), at, port: call.port_at(taken)? })
     }
 
     /// What a waypoint's reference leads to.
@@ -140,25 +174,17 @@ impl Chooser<'_> {
         }
     }
 
-    fn usable(
-        &self,
-        service: &Arc<Service>,
-        endpoint: &Endpoint,
-        dialled: SocketAddr,
-        purpose: Purpose,
-    ) -> Option<Upstream> {
+    /// The rank of an endpoint that can be taken: it has a weight, suits the service's preferences and can be reached.
+    fn candidate(&self, call: &Call<'_>, endpoint: &Endpoint) -> Option<u32> {
         let workload = &endpoint.workload;
-        let port = target_port(service, endpoint, dialled.port(), purpose)?;
-        let at = match place(workload, Some(service), dialled) {
-            Some(at) => at,
-            None if workload.network != self.source.network && workload.network_gateway.is_some() => At::Gateway,
-            None => return None,
+        let rank = self.rank(call.service, workload).filter(|_| workload.capacity > 0)?;
+        call.port_at(endpoint)?;
+        let can_be_reached = match workload.network == self.source.network {
+            true => has_place(workload, call.service, call.dialled),
+            // An address of another network means nothing here: without a gateway there is no way.
+            false => workload.network_gateway.is_some(),
         };
-        // An address of another network means nothing here: without a gateway there is no way.
-        if workload.network != self.source.network && workload.network_gateway.is_none() {
-            return None;
-        }
-        Some(Upstream { workload: workload.clone(), service: Some(service.clone()), at, port })
+        can_be_reached.then_some(rank)
     }
 
     /// How well the workload fits the service's preferences for this caller; `None`: not at all.
@@ -197,18 +223,26 @@ impl Chooser<'_> {
     }
 }
 
-/// The endpoint's own mapping, the service's target, and for waypoints that hand over themselves the port itself.
-fn target_port(service: &Service, endpoint: &Endpoint, service_port: u16, purpose: Purpose) -> Option<u16> {
-    let defined = service.ports.target(service_port);
-    let tunnel = endpoint.workload.application_tunnel;
-    match (purpose, defined) {
-        (Purpose::Standard, None) => return None,
-        (Purpose::Waypoint, None) if tunnel.is_none() => return None,
-        (Purpose::Standard | Purpose::Waypoint, _) => {}
+impl Call<'_> {
+    /// The endpoint's own mapping, the service's target, and for waypoints that hand over themselves the port itself.
+    fn port_at(&self, endpoint: &Endpoint) -> Option<u16> {
+        let (service_port, tunnel) = (self.dialled.port(), endpoint.workload.application_tunnel);
+        match (self.purpose, self.defined) {
+            (Purpose::Standard, None) => return None,
+            (Purpose::Waypoint, None) if tunnel.is_none() => return None,
+            (Purpose::Standard | Purpose::Waypoint, _) => {}
+        }
+        let own = endpoint.ports.target(service_port).filter(|port| *port != 0);
+        let handed_over = || tunnel.and_then(|tunnel| tunnel.port).map(|_| service_port);
+        own.or(self.defined.filter(|port| *port != 0)).or_else(handed_over).filter(|port| *port != 0)
     }
-    let own = endpoint.ports.target(service_port).filter(|port| *port != 0);
-    let handed_over = || tunnel.and_then(|tunnel| tunnel.port).map(|_| service_port);
-    own.or(defined.filter(|port| *port != 0)).or_else(handed_over).filter(|port| *port != 0)
+}
+
+/// Whether [`place`] finds any.
+fn has_place(workload: &Workload, service: &Service, dialled: SocketAddr) -> bool {
+    workload.addresses.iter().any(|ip| service.families.allows(*ip))
+        || workload.addresses.contains(&dialled.ip())
+        || workload.hostname.is_some()
 }
 
 /// The workload's address for this call: the one dialled, else the dialled family's, else any the service allows.

@@ -365,6 +365,32 @@ fn capacity_weighs_and_zero_is_never_chosen() {
     check(&world(&[source(), member("zero", "10.0.0.2", 0)], &[web]), "10.9.0.1:80", "refused");
 }
 
+/// One draw for many endpoints gives each the share its capacity has, wherever it stands among them.
+#[test]
+fn shares_follow_capacity_in_any_order() {
+    const CALLS: u32 = 10_000;
+    let web = service(HOST, &["10.9.0.1"], &[(80, 80)]);
+    for capacities in [[1, 2, 3, 4], [4, 3, 2, 1], [1, 7, 1, 1]] {
+        let member = |(at, capacity): (usize, &u32)| {
+            let one = pod(&format!("w{at}"), &[&format!("10.0.1.{at}")]);
+            behind(wire::Workload { capacity: Some(*capacity), ..one }, HOST, &[])
+        };
+        let members = capacities.iter().enumerate().map(member);
+        let all: Vec<_> = std::iter::once(source()).chain(members).collect();
+        let store = world(&all, std::slice::from_ref(&web));
+        let mut hits = [0_u32; 4];
+        for seed in 0..CALLS {
+            let chosen = plan_from(&store, "client", "10.9.0.1:80", seed.into()).expect("a plan").destination;
+            let name = chosen.expect("known").name.clone();
+            hits[name.strip_prefix('w').and_then(|at| at.parse::<usize>().ok()).expect("one of them")] += 1;
+        }
+        for (hits, capacity) in hits.iter().zip(capacities) {
+            // Far beyond chance: five standard deviations.
+            assert!(hits.abs_diff(capacity * CALLS / 10) < 250, "{hits} for {capacity} of {capacities:?}");
+        }
+    }
+}
+
 #[test]
 fn weighted_waypoints_share_by_weight_and_fall_back_when_all_are_zero() {
     let entry = |ip: &str, weight| wire::WeightedWaypoint { destination: gateway(&format!("{ip}:15008")), weight };
