@@ -3,7 +3,9 @@
 //! In: values to send, or a request's head. Out: the other of the two. Bytes from peers never panic.
 //! Absent on purpose: what the receiver does with it.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header::FORWARDED};
+use std::{fmt, io::Write as _};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header::FORWARDED};
 use lateen_types::name::{Hostname, NetworkId};
 
 mod authority;
@@ -37,17 +39,52 @@ pub struct Connect {
 impl Connect {
     /// The request as HTTP sends it. `None` if the authority cannot stand in a request, as a host with spaces.
     pub fn to_http(&self) -> Option<Request<()>> {
-        let mut request = Request::builder().method(Method::CONNECT).uri(self.authority.to_string()).body(()).ok()?;
+        let mut request = Request::new(());
+        *request.method_mut() = Method::CONNECT;
+        *request.uri_mut() = Uri::try_from(Word::of(&self.authority)?.bytes()).ok()?;
         let headers = request.headers_mut();
+        headers.reserve(HEADERS);
         if let Some(baggage) = &self.baggage {
             headers.insert(&BAGGAGE, baggage.clone());
         }
-        headers.insert(FORWARDED, HeaderValue::try_from(self.forwarded.to_string()).ok()?);
-        headers.insert(&TRACEPARENT, HeaderValue::try_from(self.traceparent.to_string()).ok()?);
+        headers.insert(FORWARDED, Word::of(&self.forwarded)?.header()?);
+        headers.insert(&TRACEPARENT, Word::of(&self.traceparent)?.header()?);
         if let Some(network) = &self.network {
             headers.insert(&FORWARDED_NETWORK, HeaderValue::try_from(network.as_str()).ok()?);
         }
         Some(request)
+    }
+}
+
+/// Headers of a CONNECT.
+const HEADERS: usize = 4;
+
+/// A word of a request, made on the stack: the request keeps a copy of just its length, so that nothing grows on the
+/// way there.
+struct Word {
+    bytes: [u8; WORD_MAX],
+    length: usize,
+}
+
+/// Twice a host name and more.
+const WORD_MAX: usize = 640;
+
+impl Word {
+    /// `None` if it is longer than any that is valid.
+    fn of(word: &impl fmt::Display) -> Option<Self> {
+        let mut bytes = [0; WORD_MAX];
+        let mut rest = bytes.as_mut_slice();
+        write!(rest, "{word}").ok()?;
+        let length = WORD_MAX - rest.len();
+        Some(Self { bytes, length })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    fn header(&self) -> Option<HeaderValue> {
+        HeaderValue::from_bytes(self.bytes()).ok()
     }
 }
 
@@ -135,6 +172,22 @@ mod tests {
             assert_eq!(received.traceparent, Some(sent.traceparent));
             assert_eq!(received.network, sent.network);
         }
+    }
+
+    #[test]
+    fn the_longest_names_are_sent_and_longer_ones_refused() {
+        let of = |length: usize| -> Hostname { "a".repeat(length).into() };
+        let forwarded = |host| Forwarded { client: "[ff06::c3]:65535".parse().expect("valid"), host: Some(host) };
+        let longest = Connect {
+            authority: Authority::Host { name: of(253), port: 65535 },
+            forwarded: forwarded(of(253)),
+            ..sent()
+        };
+        let received = Received::read(&longest.to_http().expect("valid")).expect("valid");
+        assert_eq!((received.authority, received.host), (longest.authority, Some(of(253))));
+        assert!(Connect { forwarded: forwarded(of(WORD_MAX)), ..sent() }.to_http().is_none());
+        let spaces = Authority::Host { name: "a b".into(), port: 1 };
+        assert!(Connect { authority: spaces, ..sent() }.to_http().is_none());
     }
 
     #[test]

@@ -184,7 +184,26 @@ fn plain_field(out: &mut String, between: &mut &'static str, key: &str, value: S
 
 fn json_field(out: &mut String, between: &mut &'static str, key: &str, value: Shown<'_>) {
     out.push_str(std::mem::replace(between, ","));
-    let _infallible = write!(out, "{}:{}", Json::from(key), json_value(value));
+    json_text(out, &key);
+    out.push(':');
+    match value {
+        Shown::Quoted(text) | Shown::Bare(text) => json_text(out, text),
+        Shown::Number(number) => append(out, &number),
+        Shown::Json(value) => append(out, value),
+    }
+}
+
+/// A JSON string, escaped as `serde_json` does. As with [`quoted`], nearly all text has nothing to escape.
+fn json_text(out: &mut String, text: &dyn Display) {
+    let start = out.len();
+    out.push('"');
+    append(out, text);
+    if out.as_bytes()[start + 1..].iter().all(|byte| *byte >= b' ' && !matches!(byte, b'"' | b'\\')) {
+        out.push('"');
+    } else {
+        let text = out.split_off(start).split_off(1);
+        append(out, &Json::from(text));
+    }
 }
 
 fn json_value(value: Shown<'_>) -> Json {

@@ -133,6 +133,25 @@ fn text_is_quoted_as_rust_does_and_stays_on_its_line() {
     }
 }
 
+#[test]
+fn json_text_is_escaped_as_json_wants_it() {
+    let texts = ["plain", "", "a\"b\\c", "tab\tfeed\nend", "ünï", "\u{7f}\u{2028}", "\u{1}"];
+    let lines = logged(Format::Json, || {
+        for text in texts {
+            tracing::info!(target: "t", quoted = text, bare = %text, number = 7, flag = true, "m");
+        }
+    });
+    for (text, line) in texts.iter().zip(&lines) {
+        let json: serde_json::Value = serde_json::from_str(line).expect("json");
+        assert_eq!((json["quoted"].as_str(), json["bare"].as_str()), (Some(*text), Some(*text)));
+        let written = serde_json::Value::from(*text);
+        assert!(
+            line.ends_with(&format!("\"quoted\":{written},\"bare\":{written},\"number\":7,\"flag\":true}}")),
+            "{line}"
+        );
+    }
+}
+
 /// Many threads, more lines than the queue takes: all are there once the writer is gone, each thread's in its order.
 #[test]
 fn a_full_queue_loses_nothing_and_keeps_the_order() {
