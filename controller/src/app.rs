@@ -19,6 +19,7 @@ use lateen_xds::server::Table;
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
+    admit::{self, register::Registration},
     ca::{
         self,
         anchors::Anchors,
@@ -75,6 +76,8 @@ pub struct Sockets {
     pub ready: TcpListener,
     /// `/metrics`.
     pub metrics: TcpListener,
+    /// Questions of the API server.
+    pub admission: TcpListener,
 }
 
 impl Sockets {
@@ -88,6 +91,7 @@ impl Sockets {
             secure: bind(ports.secure, "discovery and certificates").await?,
             ready: bind(ports.ready, "readiness").await?,
             metrics: bind(ports.metrics, "metrics").await?,
+            admission: bind(ports.admission, "admission").await?,
         })
     }
 }
@@ -184,7 +188,7 @@ pub async fn run(config: Config, sockets: Sockets, shown: Shown, drain: Drain) -
     background("handing out trust anchors", hand_out.run(), (&tasks, &drain));
 
     let door = Door { config: &config, rooms: &rooms, table, authority: current };
-    door.open(sockets.secure, &tasks, &drain)?;
+    door.open((sockets.secure, sockets.admission), &tasks, &drain)?;
     drain.draining().await;
     tracing::info!("shutting down");
     Ok(tasks.join(config.drain_timeout).await?)
@@ -267,13 +271,20 @@ struct Door<'a> {
 }
 
 impl Door<'_> {
-    fn open(self, listener: TcpListener, tasks: &Tasks, drain: &Drain) -> Result<(), StartError> {
+    fn open(
+        self,
+        (listener, admission): (TcpListener, TcpListener),
+        tasks: &Tasks,
+        drain: &Drain,
+    ) -> Result<(), StartError> {
         let config = self.config;
         let names = serve::tls::names(&config.namespace, &config.revision, &config.custom_hosts);
         let first = self.authority.borrow().clone();
         let serving = Serving::new(&first, names)?;
         show(&listener.local_addr(), "discovery and certificates");
-        let connections = listen::secured(listener, serving.config()?, tasks, drain.clone());
+        let limits = (serving.config("h2")?, listen::CONNECTIONS_MAX);
+        let connections = listen::secured(listener, limits, tasks, drain.clone());
+        self.judge(admission, &serving, tasks, drain)?;
         background("keeping the serving certificate", serving.keep(self.authority.clone()), (tasks, drain));
         let mesh = &config.mesh;
         let reviewer = Reviewer::new(self.rooms.client.clone(), config.audiences.clone(), mesh.cluster.clone());
@@ -295,6 +306,23 @@ impl Door<'_> {
             lifetimes: config.lifetimes,
         };
         tasks.spawn("answering", serve::serve(connections, discovery, ca, drain.clone()));
+        Ok(())
+    }
+
+    /// Answers the API server's questions, and makes it ask them.
+    fn judge(&self, listener: TcpListener, serving: &Serving, tasks: &Tasks, drain: &Drain) -> Result<(), StartError> {
+        show(&listener.local_addr(), "admission");
+        let limits = (serving.config("http/1.1")?, admit::serve::CONNECTIONS_MAX);
+        let connections = listen::secured(listener, limits, tasks, drain.clone());
+        tasks.spawn("judging", admit::serve::serve(connections, tasks.clone(), drain.clone()));
+        let registration = Registration {
+            client: self.rooms.client.clone(),
+            namespace: self.config.namespace.clone(),
+            revision: self.config.revision.clone(),
+            authority: self.authority.clone(),
+            leading: self.rooms.leading.clone(),
+        };
+        background("keeping the webhook's configuration", registration.run(), (tasks, drain));
         Ok(())
     }
 }

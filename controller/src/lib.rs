@@ -3,6 +3,7 @@
 //! In: Kubernetes objects, proxies' requests. Out: discovery streams, certificates, trust anchors, status conditions.
 //! Absent on purpose: traffic.
 
+pub mod admit;
 pub mod app;
 pub mod ca;
 pub mod config;

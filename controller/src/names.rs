@@ -1,4 +1,4 @@
-//! Every metric of the controller. None but `xds_type` and `reason` has labels, and those are closed sets.
+//! Every metric of the controller. The only labels are `xds_type`, `reason` and `outcome`, and those are closed sets.
 
 use lateen_telemetry::metrics::{Description, Kind};
 
@@ -28,11 +28,13 @@ pub const DEBOUNCE: &str = "pilot_debounce_time";
 pub const DERIVE: &str = "lateen_controller_derive_seconds";
 /// Policies whose status could not be written.
 pub const STATUS_ERRORS: &str = "lateen_controller_status_write_errors";
+/// Objects judged for the API server, by `outcome`: allowed, refused, unreadable.
+pub const ADMISSION: &str = "lateen_admission_reviews";
 
 const SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 5.0, 10.0];
 
 /// The table given to the registry.
-pub const TABLE: [Description; 13] = [
+pub const TABLE: [Description; 14] = [
     counter(CSR_COUNT, "Signing requests received"),
     counter(CERTIFICATES_ISSUED, "Certificates given out"),
     counter(CSR_PARSE_ERRORS, "Signing requests that could not be read"),
@@ -46,6 +48,7 @@ pub const TABLE: [Description; 13] = [
     histogram(DEBOUNCE, "From the first change of a batch until it is published, in seconds"),
     histogram(DERIVE, "From taking a batch of changes until it is published, in seconds"),
     counter(STATUS_ERRORS, "Status conditions that could not be written"),
+    counter(ADMISSION, "Objects judged for the API server, by outcome"),
 ];
 
 const fn counter(name: &'static str, help: &'static str) -> Description {

@@ -125,3 +125,21 @@ fn policies_reach_live_connections_and_spare_the_allowed() {
     until("the way is open again", || lab.get("authz/client", "http://server.authz/").ok());
     lab.talk("authz/client", "server.authz", 9000).still("after the DENY is gone");
 }
+
+#[test]
+fn nonsense_is_refused_when_it_is_applied() {
+    let lab = Lab::shared();
+    until("the webhook fails closed", || {
+        let configuration = ["validatingwebhookconfiguration", "istio-validator-istio-system"];
+        (lab.field(&configuration, ".webhooks[0].failurePolicy") == "Fail").then_some(())
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("policy.yaml");
+    let policy =
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: nobody, namespace: default}\n";
+    std::fs::write(&file, format!("{policy}spec: {{action: DENY}}\n")).expect("writable");
+    let said = lab.try_kubectl(&["apply", "-f", file.to_str().expect("text")]).expect_err("refused");
+    let words =
+        "denied the request: spec.rules: a DENY policy without rules refuses nothing; add a rule; {} is everything";
+    assert!(said.contains(words), "{said}");
+}

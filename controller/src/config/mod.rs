@@ -53,11 +53,13 @@ pub struct Ports {
     pub ready: u16,
     /// `/metrics`.
     pub metrics: u16,
+    /// Questions of the API server, TLS.
+    pub admission: u16,
 }
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { secure: 15012, ready: 8080, metrics: 15014 }
+        Self { secure: 15012, ready: 8080, metrics: 15014, admission: 15017 }
     }
 }
 
@@ -115,6 +117,7 @@ impl Config {
                 secure: port(find, "SECURE_GRPC_PORT", Ports::default().secure)?,
                 ready: port(find, "HTTP_PORT", Ports::default().ready)?,
                 metrics: port(find, "MONITORING_PORT", Ports::default().metrics)?,
+                admission: port(find, "HTTPS_PORT", Ports::default().admission)?,
             },
             log: log_config(find)?,
             drain_timeout: duration(find, "TERMINATION_DRAIN_DURATION", Duration::from_secs(5))?,

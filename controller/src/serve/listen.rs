@@ -25,7 +25,7 @@ use tonic::transport::server::Connected;
 
 /// Connections, secured or on their way; more wait in the kernel's queue. Anybody may open one without a token, and a
 /// node has three.
-const CONNECTIONS_MAX: usize = 20_000;
+pub const CONNECTIONS_MAX: usize = 20_000;
 /// Handshakes under way; more connections wait in the kernel's queue.
 const HANDSHAKES_MAX: usize = 256;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,10 +47,10 @@ pub async fn everywhere(port: u16) -> io::Result<TcpListener> {
 /// "Address family not supported by protocol", errno(3).
 const EAFNOSUPPORT: i32 = 97;
 
-/// Secured connections of `listener`, until `drain` begins.
+/// Secured connections of `listener`, at most `max` at a time, until `drain` begins.
 pub fn secured(
     listener: TcpListener,
-    config: Arc<ServerConfig>,
+    (config, max): (Arc<ServerConfig>, usize),
     tasks: &Tasks,
     drain: Drain,
 ) -> impl Stream<Item = Result<Connection, Infallible>> + Send + 'static {
@@ -58,7 +58,7 @@ pub fn secured(
     let handshakes = tasks.clone();
     tasks.spawn("accepting connections", async move {
         tokio::select! {
-            () = accept(listener, TlsAcceptor::from(config), (&ready, CONNECTIONS_MAX), &handshakes) => {}
+            () = accept(listener, TlsAcceptor::from(config), (&ready, max), &handshakes) => {}
             () = drain.draining() => {}
         }
     });

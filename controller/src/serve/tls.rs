@@ -69,13 +69,13 @@ impl Serving {
         Ok(Self { newest: Arc::new(Newest { key: RwLock::new(key) }), provider, names: names.into() })
     }
 
-    /// What a TLS listener needs.
-    pub fn config(&self) -> Result<Arc<ServerConfig>, ServingError> {
+    /// What a TLS listener needs that speaks `protocol` (its ALPN name).
+    pub fn config(&self, protocol: &str) -> Result<Arc<ServerConfig>, ServingError> {
         let builder = ServerConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| ServingError::Unusable(error.to_string()))?;
         let mut config = builder.with_no_client_auth().with_cert_resolver(self.newest.clone());
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         Ok(Arc::new(config))
     }
 

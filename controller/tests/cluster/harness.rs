@@ -61,6 +61,11 @@ impl Cluster {
         Self { api, client, directory }
     }
 
+    /// The administrator's kubeconfig, in a directory of its own.
+    pub fn kubeconfig(&self) -> std::path::PathBuf {
+        self.directory.path().join("kubeconfig")
+    }
+
     /// Applies objects in order, with their status.
     pub async fn apply(&self, objects: impl IntoIterator<Item = Value>) {
         for object in objects {
@@ -151,17 +156,17 @@ impl Cluster {
     /// A controller of this cluster.
     pub async fn controller(&self) -> Controller {
         let mut config = Config::from_env().expect("a valid environment");
-        config.ports = Ports { secure: 0, ready: 0, metrics: 0 };
+        config.ports = Ports { secure: 0, ready: 0, metrics: 0, admission: 0 };
         config.access = lateen_cluster::client::Access::Kubeconfig(self.directory.path().join("kubeconfig"));
         config.ca_directory = self.directory.path().join("no-ca");
         let sockets = Sockets::bind(&config).await.expect("free ports");
         let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
-        let (secure, ready) = (port(&sockets.secure), port(&sockets.ready));
+        let (secure, ready, admission) = (port(&sockets.secure), port(&sockets.ready), port(&sockets.admission));
         let (tasks, drain) = (Tasks::new(), Drain::new());
         let shown = Shown { level: None, registry: Registry::default() };
         let ending = drain.clone();
         tasks.spawn("controller", async move { app::run(config, sockets, shown, ending).await.expect("a clean end") });
-        Controller { secure, ready, tasks, drain }
+        Controller { secure, ready, admission, tasks, drain }
     }
 }
 
@@ -180,6 +185,8 @@ fn gateway_kind((kind, plural, scope): (&str, &str, &str)) -> Value {
 pub struct Controller {
     secure: u16,
     ready: u16,
+    /// Where the webhook listens.
+    pub admission: u16,
     tasks: Tasks,
     drain: Drain,
 }

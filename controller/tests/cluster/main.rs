@@ -1,5 +1,6 @@
 //! The controller end to end: objects in an API server, a proxy's streams and certificates on real sockets.
 
+mod admission;
 mod harness;
 mod inputs;
 

@@ -7,7 +7,8 @@
 //! - Persistence. What it holds ends with it.
 //! - Controllers and kubelets: the lab's. Here live only what users take for the API itself: namespaces, garbage collection,
 //!   cluster IPs, defaults.
-//! - Admission webhooks and CEL rules (`x-kubernetes-validations`): stored, never evaluated.
+//! - Mutating webhooks, validating webhooks of deletions, and CEL (`x-kubernetes-validations`, `matchConditions`): stored,
+//!   never evaluated.
 //! - Protobuf answers (bodies are read in protobuf form), exec, attach, port-forward.
 
 extern crate lateen_rt as rt;
@@ -39,6 +40,7 @@ mod table;
 mod tls;
 mod token;
 mod typed;
+mod webhook;
 
 pub use crate::{
     api::Options,

@@ -18,6 +18,8 @@ pub struct ApiError {
     pub details: Value,
 }
 
+const OVERTAKEN: &str = "the object changed while admission webhooks were asked; please try again";
+
 /// Which objects a refusal speaks of: resource (plural) and group.
 #[derive(Debug, Clone, Copy)]
 pub struct About<'a> {
@@ -101,6 +103,35 @@ impl ApiError {
         let mut details = about.details();
         details["causes"] = causes.into();
         Self::new(422, "Invalid", message).with(details)
+    }
+
+    /// 409 because the object changed while webhooks were asked about it.
+    pub fn overtaken() -> Self {
+        Self::new(409, "Conflict", OVERTAKEN)
+    }
+
+    /// Whether it is [`ApiError::overtaken`].
+    pub fn is_overtaken(&self) -> bool {
+        self.message == OVERTAKEN
+    }
+
+    /// A webhook's refusal, with the reference's frame around its words.
+    pub fn denied(webhook: &str, status: &Value) -> Self {
+        let words =
+            ["message", "reason"].iter().find_map(|field| status[*field].as_str().filter(|text| !text.is_empty()));
+        let message = match words {
+            Some(words) => format!("admission webhook \"{webhook}\" denied the request: {words}"),
+            None => format!("admission webhook \"{webhook}\" denied the request without explanation"),
+        };
+        let code =
+            status["code"].as_u64().and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code));
+        let reason = match code {
+            Some(403) => "Forbidden",
+            Some(409) => "Conflict",
+            Some(422) => "Invalid",
+            _ => "BadRequest",
+        };
+        Self::new(code.unwrap_or(400), reason, message).with(status["details"].clone())
     }
 
     /// 400.

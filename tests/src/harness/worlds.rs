@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt as _};
-use lateen_controller::serve::listen::secured;
+use lateen_controller::serve::listen::{CONNECTIONS_MAX, secured};
 use lateen_identity::crypto::provider;
 use lateen_net::{
     listen::{self, ListenOptions},
@@ -104,7 +104,7 @@ pub async fn measure(mesh: &Mesh) -> Measured {
     let options = ListenOptions { netns: Some(netns.clone()), ..ListenOptions::default() };
     let listener = listen::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, CONTROL_PORT)), &options).expect("listen").socket;
     // Not every ztunnel speaks to a control plane without TLS.
-    let connections = secured(listener, tls(directory.path()), &tasks, Drain::new());
+    let connections = secured(listener, (tls(directory.path()), CONNECTIONS_MAX), &tasks, Drain::new());
     let plane = Server::builder().serve_with_incoming(AggregatedDiscoveryServiceServer::new(plane), connections);
     tasks.spawn("control-plane", async move { plane.await.expect("served") });
     let socket = directory.path().join("zds.sock");

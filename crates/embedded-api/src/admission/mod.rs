@@ -1,7 +1,7 @@
 //! Defaults and rules of built-in kinds, as users notice them.
 //!
 //! In: an object about to be stored, and the one it replaces. Out: the object completed, or its field errors.
-//! Absent on purpose: webhooks (stored, never called), quotas, and rules nobody in a lab meets.
+//! Absent on purpose: webhooks (see `webhook`), quotas, and rules nobody in a lab meets.
 
 pub mod meta;
 mod pod;

@@ -7,28 +7,20 @@ use http::{HeaderMap, Method, Request, Response, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use rt::{deadline::within, drain::Drain};
-use serde_json::{Value, json};
 
 use crate::{
-    api::{Api, Target},
+    api::Api,
     discovery,
     http::{
         answer::{self, Answer, Body},
         pods,
         query::Query,
-        reviews,
         route::{self, Route},
         stream,
+        write::{self, Call},
     },
-    object, openapi,
-    ops::{
-        self, Part,
-        create::create,
-        delete::{Deleted, delete, delete_collection},
-        patch::{self, PatchKind},
-        watch::Watch,
-    },
-    protobuf,
+    openapi,
+    ops::{self, watch::Watch},
     resource::Origin,
     status::ApiError,
     table::Tables,
@@ -73,15 +65,17 @@ pub async fn handle(context: Context, request: Request<Incoming>) -> Response<Bo
     response
 }
 
-struct Ask<'a> {
-    method: Method,
+/// A request without its body.
+pub(super) struct Ask<'a> {
+    pub(super) method: Method,
     path: &'a str,
     query: &'a str,
     headers: HeaderMap,
 }
 
 impl Ask<'_> {
-    fn header(&self, name: header::HeaderName) -> &str {
+    /// A header as text; empty if there is none.
+    pub(super) fn header(&self, name: header::HeaderName) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 }
@@ -112,7 +106,7 @@ async fn answer(context: &Context, ask: Ask<'_>, body: Incoming) -> Answer {
     }
     let body = collect(body).await?;
     let call = Call { context, ask: &ask, query: &query, user: &user, body };
-    write(&call, &route)
+    write::write(&call, &route).await
 }
 
 /// Paths open to everyone.
@@ -202,158 +196,4 @@ async fn read(context: &Context, ask: &Ask<'_>, query: &Query, route: Route) -> 
         false => ops::read::get(api, &target)?,
     };
     Ok(answer::json(200, &tables.map_or_else(|| found.clone(), |mut tables| tables.table(&target, &found))))
-}
-
-struct Call<'a> {
-    context: &'a Context,
-    ask: &'a Ask<'a>,
-    query: &'a Query,
-    user: &'a User,
-    body: Bytes,
-}
-
-impl Call<'_> {
-    /// The body as a value: JSON, or YAML where the client says so.
-    fn value(&self) -> Result<Value, ApiError> {
-        let kind = self.ask.header(header::CONTENT_TYPE);
-        if kind.starts_with(protobuf::CONTENT_TYPE) {
-            return protobuf::decode(&self.body).map_err(|error| ApiError::bad_request(error.to_string()));
-        }
-        if kind.contains("yaml") {
-            let text = std::str::from_utf8(&self.body)
-                .map_err(|error| ApiError::bad_request(format!("invalid YAML: {error}")))?;
-            return serde_saphyr::from_str(text)
-                .map_err(|error| ApiError::bad_request(format!("invalid YAML: {error}")));
-        }
-        serde_json::from_slice(&self.body).map_err(|error| {
-            ApiError::bad_request(format!("the object provided is unrecognized (must be of type JSON): {error}"))
-        })
-    }
-
-    /// The body, or null where there is none.
-    fn optional(&self) -> Result<Value, ApiError> {
-        if self.body.is_empty() { Ok(Value::Null) } else { self.value() }
-    }
-
-    fn mode(&self, part: Part) -> Result<ops::WriteMode, ApiError> {
-        self.query.write(self.ask.header(header::USER_AGENT), part)
-    }
-}
-
-fn write(call: &Call<'_>, route: &Route) -> Answer {
-    let target = &route.target;
-    let collection = target.name.is_empty();
-    match (call.ask.method.as_str(), route.subresource.as_str()) {
-        ("POST", "") if collection => post(call, target),
-        ("POST", _) => post_subresource(call, route),
-        ("PUT", "scale") => {
-            let scale = ops::scale::update(&call.context.api, target, &call.value()?, &call.mode(Part::Main)?)?;
-            Ok(answer::json(200, &scale))
-        }
-        ("PUT", "finalize") => finalize(call, target),
-        ("PUT", subresource) if !collection => {
-            let mode = call.mode(part_of(subresource)?)?;
-            Ok(answer::written(200, &ops::replace::update(&call.context.api, target, call.value()?, &mode)?))
-        }
-        ("PATCH", subresource) if !collection => patched(call, target, subresource),
-        ("DELETE", "") if collection => {
-            let mode = call.query.delete(&call.optional()?)?;
-            let list = call.query.list(target)?;
-            Ok(answer::json(200, &delete_collection(&call.context.api, target, &list.labels, &list.fields, &mode)?))
-        }
-        ("DELETE", "") => {
-            let mode = call.query.delete(&call.optional()?)?;
-            Ok(deleted(target, delete(&call.context.api, target, &mode)?))
-        }
-        _ => Err(ApiError::method_not_allowed()),
-    }
-}
-
-fn part_of(subresource: &str) -> Result<Part, ApiError> {
-    match subresource {
-        "" => Ok(Part::Main),
-        "status" => Ok(Part::Status),
-        "ephemeralcontainers" => Ok(Part::EphemeralContainers),
-        _ => Err(ApiError::method_not_allowed()),
-    }
-}
-
-fn post(call: &Call<'_>, target: &Target) -> Answer {
-    let api = &call.context.api;
-    if target.resource.origin == Origin::Virtual {
-        return Ok(answer::json(201, &reviews::review(api, target, call.value()?, call.user)?));
-    }
-    Ok(answer::written(201, &create(api, target, call.value()?, &call.mode(Part::Main)?)?))
-}
-
-fn post_subresource(call: &Call<'_>, route: &Route) -> Answer {
-    let (api, target) = (&call.context.api, &route.target);
-    let answer = match route.subresource.as_str() {
-        "token" => reviews::token_request(api, target, &call.value()?)?,
-        "eviction" => pods::evict(api, target, &call.optional()?)?,
-        "binding" => pods::bind(api, target, &call.value()?)?,
-        "exec" | "attach" | "portforward" => return Err(pods::exec_refused()),
-        _ => return Err(ApiError::method_not_allowed()),
-    };
-    Ok(answer::json(201, &answer))
-}
-
-/// The namespace's own finalizers, which only this subresource may take away.
-fn finalize(call: &Call<'_>, target: &Target) -> Answer {
-    let api = &call.context.api;
-    let body = call.value()?;
-    let _writer = api.writer.lock();
-    let old = ops::replace::current(api, target)?;
-    let mut next = (*old).clone();
-    object::set(&mut next, &["spec", "finalizers"], object::list(&body, "/spec/finalizers").to_vec());
-    let next = ops::replace::Next { object: next, tracked: ops::replace::Tracked::ByDifference };
-    let stored = ops::replace::commit(api, target, &old, next, &call.mode(Part::Whole)?)?;
-    Ok(answer::json(200, &stored))
-}
-
-fn patched(call: &Call<'_>, target: &Target, subresource: &str) -> Answer {
-    let content = call.ask.header(header::CONTENT_TYPE).split(';').next().unwrap_or("").trim().to_owned();
-    let kind = match content.as_str() {
-        "application/json-patch+json" => PatchKind::Json,
-        "application/merge-patch+json" => PatchKind::Merge,
-        "application/strategic-merge-patch+json" => PatchKind::Strategic,
-        "application/apply-patch+yaml" | "application/apply-patch+json" => {
-            PatchKind::Apply { force: call.query.flag("force") }
-        }
-        _ => return Err(ApiError::unsupported_media_type(patch::ACCEPTED)),
-    };
-    let body = call.value()?;
-    if subresource == "scale" {
-        let scale = ops::scale::patch(&call.context.api, target, &body, kind, &call.mode(Part::Main)?)?;
-        return Ok(answer::json(200, &scale));
-    }
-    let mut mode = call.mode(part_of(subresource)?)?;
-    if matches!(kind, PatchKind::Apply { .. }) {
-        // Only an apply must name its manager itself.
-        mode.manager = call.query.text("fieldManager").to_owned();
-    }
-    let done = patch::patch(&call.context.api, target, &body, kind, &mode)?;
-    Ok(answer::written(if done.created { 201 } else { 200 }, &done.written))
-}
-
-fn deleted(target: &Target, deleted: Deleted) -> Response<Body> {
-    match deleted {
-        Deleted::Going(object) => answer::json(200, &object),
-        // These answer with the object even when it is gone, as the reference does.
-        Deleted::Gone(object)
-            if matches!(
-                target.resource.plural.as_str(),
-                "pods" | "services" | "serviceaccounts" | "persistentvolumeclaims"
-            ) && target.resource.schemaless() =>
-        {
-            answer::json(200, &object)
-        }
-        Deleted::Gone(object) => {
-            let details = json!({ "name": target.name, "group": target.resource.group, "kind": target.resource.plural, "uid": object::uid(&object) });
-            answer::json(
-                200,
-                &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details }),
-            )
-        }
-    }
 }

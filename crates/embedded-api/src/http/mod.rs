@@ -8,3 +8,4 @@ pub mod reviews;
 pub mod route;
 pub mod serve;
 pub mod stream;
+pub mod write;

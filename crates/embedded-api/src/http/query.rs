@@ -133,7 +133,7 @@ impl Query {
                 )));
             }
         };
-        Ok(WriteMode { dry_run: self.dry_run()?, manager, unknown, part })
+        Ok(WriteMode { dry_run: self.dry_run()?, manager, unknown, part, ..WriteMode::default() })
     }
 
     fn dry_run(&self) -> Result<bool, ApiError> {

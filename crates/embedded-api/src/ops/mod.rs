@@ -29,6 +29,33 @@ pub struct WriteMode {
     pub unknown: Unknown,
     /// Which part is written.
     pub part: Part,
+    /// What must be stored for the write to be done.
+    pub seen: Seen,
+}
+
+/// What was stored when a webhook was asked about a write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Seen {
+    /// Nobody was asked.
+    #[default]
+    Anything,
+    /// No object.
+    Nothing,
+    /// The object of this version.
+    Version(String),
+}
+
+impl Seen {
+    /// What is stored now.
+    pub fn of(stored: Option<&Value>) -> Self {
+        stored
+            .map_or(Self::Nothing, |stored| Self::Version(object::text(stored, "/metadata/resourceVersion").to_owned()))
+    }
+
+    /// Whether that is what was seen.
+    pub fn check(&self, stored: Option<&Value>) -> Result<(), ApiError> {
+        if *self == Self::Anything || *self == Self::of(stored) { Ok(()) } else { Err(ApiError::overtaken()) }
+    }
 }
 
 /// What to do about fields nobody knows.

@@ -51,6 +51,7 @@ pub fn patch(api: &Api, target: &Target, body: &Value, kind: PatchKind, mode: &W
         return server_side_apply(api, target, body, force, mode);
     }
     let old = current(api, target)?;
+    mode.seen.check(Some(&old))?;
     let before = target.shown(&old);
     let mut next = match kind {
         PatchKind::Json => patch::json::apply(&before, body, target.resource.about_kind(&target.name))?,
@@ -111,6 +112,7 @@ fn server_side_apply(
     let old = match (current(api, target), mode.part) {
         (Ok(old), _) => old,
         (Err(_), Part::Main) => {
+            mode.seen.check(None)?;
             let owned = apply::first_entry(&writer, &config, shape);
             object::set(&mut config, &["metadata", "managedFields"], owned);
             let object = insert(api, target, config, mode)?;
@@ -118,6 +120,7 @@ fn server_side_apply(
         }
         (Err(error), _) => return Err(error),
     };
+    mode.seen.check(Some(&old))?;
     let live = target.shown(&old);
     let merged = apply::apply(&writer, &live, &config, apply::Request { shape, force })?;
     let object = commit(api, target, &old, Next { object: merged, tracked: Tracked::Already }, mode)?;

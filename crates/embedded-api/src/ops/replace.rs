@@ -30,6 +30,7 @@ pub fn update(api: &Api, target: &Target, mut body: Value, mode: &WriteMode) -> 
     let warnings = shape_body(target, &mut body, mode.unknown)?;
     let _writer = api.writer.lock();
     let old = current(api, target)?;
+    mode.seen.check(Some(&old))?;
     let named = object::name(&body);
     if !named.is_empty() && named != target.name {
         let message = format!("the name of the object ({named}) does not match the name on the URL ({})", target.name);

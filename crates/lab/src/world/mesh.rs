@@ -29,11 +29,12 @@ use crate::{
     verbs,
 };
 
-const MANIFESTS: [&str; 4] = [
+const MANIFESTS: [&str; 5] = [
     include_str!("../../../../deploy/lab/10-namespace.yaml"),
     include_str!("../../../../deploy/lab/20-istiod.yaml"),
     include_str!("../../../../deploy/lab/30-cni.yaml"),
     include_str!("../../../../deploy/lab/40-ztunnel.yaml"),
+    include_str!("../../../../deploy/lab/50-webhook.yaml"),
 ];
 /// The mesh's namespace.
 const NAMESPACE: &str = "istio-system";
@@ -121,7 +122,8 @@ fn objects(parts: &Parts) -> anyhow::Result<Vec<Value>> {
         objects.extend(serde_saphyr::from_multiple::<Value>(text).context("a manifest of deploy/lab")?);
     }
     if parts.xds.is_some() {
-        objects.retain(|object| object["metadata"]["name"] != "istiod" || object["kind"] == "ServiceAccount");
+        let is_ours = |object: &Value| object["metadata"]["name"] == "istiod" && object["kind"] != "ServiceAccount";
+        objects.retain(|object| !is_ours(object) && object["kind"] != "ValidatingWebhookConfiguration");
     }
     let ca = parts.ca.as_ref().or(parts.xds.as_ref());
     for object in &mut objects {
@@ -229,7 +231,8 @@ mod tests {
         assert!(all.iter().any(|object| object["kind"] == "Deployment"));
         let parts = Parts { xds: Some("https://10.0.0.9:15012".into()), ..Parts::default() };
         let rest = objects(&parts).expect("valid manifests");
-        assert!(!rest.iter().any(|object| object["kind"] == "Deployment" || object["kind"] == "Service"));
+        let gone = ["Deployment", "Service", "ValidatingWebhookConfiguration"];
+        assert!(!rest.iter().any(|object| gone.iter().any(|kind| object["kind"] == *kind)));
         let ztunnel =
             rest.iter().find(|object| object["metadata"]["name"] == "ztunnel" && object["kind"] == "DaemonSet");
         let env = &ztunnel.expect("ztunnel")["spec"]["template"]["spec"]["containers"][0]["env"];
