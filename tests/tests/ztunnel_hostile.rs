@@ -1,9 +1,10 @@
-//! Calls to ztunnel's own ports, from pods of the mesh and from outside: nothing but probes and metrics answers.
+//! Calls to ztunnel's own ports, from pods of the mesh and from outside: nothing but probes and metrics answers, and these
+//! through the mesh as well.
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use lateen_net::netns::Netns;
-use lateen_tests::harness::rig::Rig;
+use lateen_tests::harness::{eventually, resources::pod, rig::Rig, traffic::connect};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpSocket,
@@ -43,15 +44,40 @@ async fn call(from: &Netns, to: SocketAddr) -> Outcome {
     outcome
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hostile_calls_get_nowhere() {
-    use Outcome::{H, R, X};
-    // With a name of its own it takes tunnels for itself too.
-    let own = [("POD_NAME", "ztunnel"), ("POD_NAMESPACE", "istio-system"), ("SERVICE_ACCOUNT", "ztunnel")];
+/// With a name of its own ztunnel takes tunnels for itself too.
+async fn start() -> Rig {
+    let own = [("POD_NAME", "ztunnel"), ("POD_NAMESPACE", "default"), ("SERVICE_ACCOUNT", "ztunnel")];
     let rig = Rig::start_with(&own).await;
     for node in &rig.nodes {
         node.settle().await;
     }
+    rig
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_are_read_through_the_mesh() {
+    let rig = start().await;
+    let [near, far] = &rig.nodes;
+    rig.control.workloads([pod("ztunnel", "node-1", &["10.77.0.101"])]);
+    eventually("a scrape through a tunnel", || async {
+        let mut stream = connect(&rig.d, "10.77.0.101:15020").await.ok()?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: ztunnel\r\nconnection: close\r\n\r\n").await.ok()?;
+        let mut answer = String::new();
+        tokio::time::timeout(Duration::from_secs(10), stream.read_to_string(&mut answer)).await.ok()?.ok()?;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("istio_xds_unusable"), "{answer}");
+        // Before its ztunnel has heard of the workload a call still goes in plain.
+        let tunnelled = |line: &String| line.contains("dst.hbone_addr=10.77.0.101:15020");
+        far.ztunnel.records().into_iter().find(tunnelled)
+    })
+    .await;
+    let proven = "src.identity=\"spiffe://cluster.local/ns/default/sa/d\"";
+    near.ztunnel.record_after(0, &["direction=\"inbound\"", proven, "dst.workload=\"ztunnel\""]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_calls_get_nowhere() {
+    use Outcome::{H, R, X};
+    let rig = start().await;
     let (ztunnel, pod) = ("10.77.0.101", "10.77.0.11");
     // From a pod of the mesh to ztunnel, to itself, to its loopback; from outside to ztunnel, to the pod.
     for (port, expected) in [

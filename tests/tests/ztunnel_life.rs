@@ -140,6 +140,25 @@ async fn without_a_control_plane_everything_known_goes_on() {
     ping(&mut live).await.expect("the live connection has survived all of it");
 }
 
+/// Nobody has called anybody: certificates wait for the first call, and go with the last pod of their identity.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_come_with_a_pod_and_go_with_the_last() {
+    let rig = Rig::start().await;
+    let ztunnel = &rig.nodes[0].ztunnel;
+    let holds = async |name: &str| {
+        let dump = ztunnel.get(15000, "/config_dump").await;
+        let certificates = dump.split("\"certificates\"").nth(1).expect("certificates");
+        certificates.contains(&format!("spiffe://cluster.local/ns/default/sa/{name}\""))
+    };
+    for name in ["a", "b"] {
+        eventually("the certificate", || async { holds(name).await.then_some(()) }).await;
+    }
+    assert!(!holds("d").await, "a pod of another node");
+    rig.control.remove(type_url::ADDRESS, "Kubernetes//Pod/default/a");
+    eventually("the certificate is forgotten", || async { (!holds("a").await).then_some(()) }).await;
+    assert!(holds("b").await);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_agent_changes_nothing_and_a_deleted_pod_is_cut() {
     let mut rig = Rig::start().await;
