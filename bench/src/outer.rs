@@ -28,17 +28,24 @@ const INNER: &str = "lateen-bench-inner";
 pub(crate) fn guarded(bound: Duration, work: impl FnOnce() -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
     if std::env::args_os().next().is_some_and(|name| name == INNER) {
         set_pdeathsig(Signal::SIGKILL).context("asking to end with the outer process")?;
+        // The outer process blocks them for itself, but what is blocked is inherited, and perf, for one, records until it
+        // hears SIGCHLD.
+        watched().thread_unblock().context("letting signals through")?;
         return work();
     }
     let state = tempfile::Builder::new().prefix("lateen-bench").tempdir().context("making a directory for the labs")?;
-    let watched =
-        SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGALRM]);
+    let watched = watched();
     watched.thread_block().context("blocking signals")?;
     // Nothing that hangs keeps us longer.
     alarm::set(u32::try_from(bound.as_secs()).unwrap_or(u32::MAX));
     let code = inner(&watched, state.path())?;
     state.close().context("removing the labs' directory")?;
     Ok(code)
+}
+
+/// What the outer process waits for.
+fn watched() -> SigSet {
+    SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGALRM])
 }
 
 fn inner(watched: &SigSet, state: &Path) -> anyhow::Result<ExitCode> {

@@ -11,6 +11,8 @@ use anyhow::{Context as _, bail};
 const FREQUENCY: &str = "499";
 /// Addresses of the kernel begin here.
 const KERNEL: u64 = 1 << 63;
+/// Longer than any recording takes.
+const RECORD_TIMEOUT: &str = "60";
 /// Longer than reading any recording takes.
 const READ_TIMEOUT: &str = "60";
 
@@ -18,8 +20,9 @@ const READ_TIMEOUT: &str = "60";
 pub(crate) fn folded(processes: &[i32], time: Duration, directory: &Path) -> anyhow::Result<String> {
     let file = directory.join("perf.data");
     let pids: Vec<String> = processes.iter().map(ToString::to_string).collect();
-    let mut record = Command::new("perf");
-    record.args(["record", "-q", "-e", "cpu-clock", "-F", FREQUENCY, "-g", "--call-graph", "fp", "-o"]).arg(&file);
+    let mut record = Command::new("timeout");
+    record.args(["-s", "KILL", RECORD_TIMEOUT, "perf", "record", "-q", "-e", "cpu-clock", "-F", FREQUENCY]);
+    record.args(["-g", "--call-graph", "fp", "-o"]).arg(&file);
     record.args(["-p", &pids.join(","), "--", "sleep", &time.as_secs_f64().to_string()]);
     said(&mut record)?;
     let mut script = Command::new("timeout");
