@@ -52,7 +52,8 @@ pub(crate) struct Run {
     /// After this time no further measure is begun; what was not measured says so
     #[arg(long, value_name = "MINUTES")]
     pub minutes: Option<u32>,
-    /// Record where cycles of ours go for each measure that misses a target (needs perf); flame graphs go to --out
+    /// Record where cycles of ours and of --subject go, for each load that misses a target and for those that
+    /// docs/performance shows (needs perf); flame graphs go to --out
     #[arg(long)]
     pub profile: bool,
     /// The program that tells a ztunnel a big mesh (`worlds`); by default the one beside this program

@@ -70,6 +70,11 @@ impl Header {
         })
     }
 
+    /// How a column's program was built.
+    pub fn build_of(&self, column: &str) -> &str {
+        self.programs.get(column).map_or("unknown", |subject| &subject.build)
+    }
+
     /// Whether numbers of two runs may stand in one table: the same programs, measured the same way, on the same machine.
     pub fn is_like(&self, other: &Self) -> bool {
         let of = |it: &Self| (it.programs.clone(), it.rounds, it.kernel.clone(), it.cpu.clone(), it.cores);

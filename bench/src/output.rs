@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, bail};
 
 use crate::{
-    config::Run,
+    config::{OURS, Run},
     flame,
     header::Header,
     markdown, plot,
@@ -47,11 +47,32 @@ pub(crate) fn keep(asked: &Run, results: &Results) -> anyhow::Result<()> {
     report(out, results)
 }
 
+/// What a flame graph is of.
+pub(crate) struct Flame<'f> {
+    /// The load.
+    pub measure: &'f str,
+    /// Whose cycles.
+    pub column: &'f str,
+    /// How that program was built.
+    pub build: &'f str,
+}
+
+impl Flame<'_> {
+    /// Ours is called by the measure alone, so that a page can show it whichever run has drawn it last.
+    fn file(&self) -> String {
+        match self.column {
+            OURS => format!("{}.svg", self.measure),
+            other => format!("{}.{other}.svg", self.measure),
+        }
+    }
+}
+
 /// Draws a measure's flame graph.
-pub(crate) fn flame(asked: &Run, measure: &str, folded: &str) -> anyhow::Result<()> {
+pub(crate) fn flame(asked: &Run, of: &Flame<'_>, folded: &str) -> anyhow::Result<()> {
     let Some(out) = asked.out.as_ref().map(|out| out.join(FLAMES)) else { return Ok(()) };
     fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
-    replace(&out.join(format!("{measure}.svg")), &flame::draw(folded, measure)?)
+    let title = format!("{}: both ztunnels, {} (profile {})", of.measure, of.column, of.build);
+    replace(&out.join(of.file()), &flame::draw(folded, &title)?)
 }
 
 /// `RESULTS.md` and its plots, from what is in `out` already.

@@ -31,6 +31,10 @@ pub(crate) const EVERYTHING: &str = "everything";
 /// How long cycles are looked at.
 const PROFILED: Duration = Duration::from_secs(2);
 
+/// Loads whose flame graphs `docs/performance` shows, missed or not.
+const SHOWN: [&str; 6] =
+    ["cross.tcp1.up", "cross.requests64", "cross.connects", "same.tcp1.up", "same.requests64", "same.connects"];
+
 /// A column: which lab, and between which pods.
 #[derive(Debug, Clone)]
 struct Column {
@@ -142,21 +146,29 @@ impl Runner<'_> {
         }
     }
 
-    /// Looks where the cycles go if a target is missed. What hinders that hinders nothing else.
+    /// Looks where the cycles go, for a load that misses a target or whose picture `docs/performance` shows. What hinders
+    /// that hinders nothing else.
     fn profile(&mut self, measure: &Measure) -> anyhow::Result<()> {
         let name = measure.name();
         let missed = |verdict: &Verdict| verdict.target.measure == name && matches!(verdict.fate, Fate::Missed(_));
-        let Some(column) = self.columns.iter().find(|column| column.name == OURS).cloned() else { return Ok(()) };
-        if !target::verdicts(&self.results).iter().any(missed) {
+        if !SHOWN.contains(&name.as_str()) && !target::verdicts(&self.results).iter().any(missed) {
             return Ok(());
         }
-        let folded = self.stage(&column, measure.route.server())?.profile(measure, PROFILED);
-        match folded {
-            Ok(folded) => {
-                output::flame(self.asked, &name, &folded)?;
-                self.results.profiles.push(Profile { measure: name, shares: profile::shares(&folded) });
+        let of_ours = |column: &&Column| ![NONE, PASSTHROUGH, PEER].contains(&column.name.as_str());
+        let columns: Vec<Column> = self.columns.iter().filter(of_ours).cloned().collect();
+        for column in columns {
+            let folded = self.stage(&column, measure.route.server())?.profile(measure, PROFILED);
+            match folded {
+                Ok(folded) => {
+                    let build = self.results.header.build_of(&column.name);
+                    output::flame(self.asked, &output::Flame { measure: &name, column: &column.name, build }, &folded)?;
+                    if column.name == OURS {
+                        let shares = profile::shares(&folded);
+                        self.results.profiles.push(Profile { measure: name.clone(), shares });
+                    }
+                }
+                Err(error) => println!("  no profile of {}: {error:#}", column.name),
             }
-            Err(error) => println!("  no profile: {error:#}"),
         }
         Ok(())
     }
