@@ -49,7 +49,7 @@ pub async fn apply(netns: &Netns, rules: &PodRules) -> Result<(), ApplyError> {
         tracing::debug!(%error, netns = %netns.id(), "a new ztunnel's start may cost the pod a connection");
     }
     if let Err(error) = reuse::allow(netns)? {
-        tracing::debug!(%error, netns = %netns.id(), "many short calls to the pod may use up ztunnel's source ports");
+        tracing::debug!(%error, netns = %netns.id(), "many short calls may use up source ports or wait a second");
     }
     match nft::transaction(netns, &rules.fresh).await {
         Err(NftError::Refused(complaint)) if complaint.contains("File exists") => {

@@ -6,22 +6,31 @@
 //! calls fail. `tcp_tw_reuse` lets such a port be taken again after a second, which TCP's timestamps make safe. The
 //! kernel's default allows it for loopback only.
 //!
-//! In: a namespace. Out: the setting is on, unless the pod has chosen itself. Absent on purpose: switching it off again; it
-//! serves the pod's own calls just as well.
+//! Where we close first, as after a server has, TIME_WAIT is on the side that faces the calling application: one socket for
+//! each of its source ports, whatever it called. It may take that port again at once for another destination, and its
+//! timestamps begin at a random offset for each destination: half of such calls look old, are ignored, and succeed a second
+//! later with the next SYN. `tcp_timestamps=2` leaves the offset out, so that time goes on from one call to the next. What it
+//! costs: who is called outside the mesh can tell how long the node has been up.
+//!
+//! In: a namespace. Out: the settings are on, unless the pod has chosen itself. Absent on purpose: switching them off again;
+//! they serve the pod's own calls just as well.
 
 use std::{fs, io};
 
 use lateen_net::netns::{Netns, NetnsError};
 
-const FILE: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
-/// "For loopback only", the kernel's default.
-const UNCHOSEN: &str = "2";
+/// What is set, the kernel's default (which nobody has chosen), and our value. They hold for both IP versions.
+const SETTINGS: [(&str, &str, &str); 2] =
+    [("/proc/sys/net/ipv4/tcp_tw_reuse", "2", "1"), ("/proc/sys/net/ipv4/tcp_timestamps", "1", "2")];
 
-/// Switches it on where nobody has chosen, for both IP versions. The inner error is the file's: it is read-only in an
-/// unprivileged container.
+/// Changes what nobody has chosen. The inner error is a file's: they are read-only in an unprivileged container.
 pub fn allow(netns: &Netns) -> Result<io::Result<()>, NetnsError> {
     // Below /proc/sys/net one sees the namespace of the thread.
-    netns.run(|| if fs::read_to_string(FILE)?.trim() == UNCHOSEN { fs::write(FILE, "1") } else { Ok(()) })
+    netns.run(|| {
+        SETTINGS.iter().try_for_each(|(file, unchosen, ours)| {
+            if fs::read_to_string(file)?.trim() == *unchosen { fs::write(file, ours) } else { Ok(()) }
+        })
+    })
 }
 
 #[cfg(test)]
@@ -29,13 +38,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_is_changed_and_a_choice_is_kept() {
-        for (before, after) in [("2", "1"), ("1", "1"), ("0", "0")] {
+    fn defaults_are_changed_and_a_choice_is_kept() {
+        for (before, after) in [(["2", "1"], ["1", "2"]), (["1", "2"], ["1", "2"]), (["0", "0"], ["0", "0"])] {
             let netns = Netns::create().expect("create");
-            netns.run(|| fs::write(FILE, before)).expect("enter").expect("write");
+            let files = || SETTINGS.iter().map(|(file, _, _)| *file);
+            let set = || files().zip(before).try_for_each(|(file, value)| fs::write(file, value));
+            netns.run(set).expect("enter").expect("write");
             allow(&netns).expect("enter").expect("write");
-            let now = netns.run(|| fs::read_to_string(FILE)).expect("enter").expect("read");
-            assert_eq!(now.trim(), after);
+            let read = || files().map(fs::read_to_string).collect::<io::Result<Vec<_>>>();
+            let now = netns.run(read).expect("enter").expect("read");
+            assert_eq!(now.iter().map(|value| value.trim()).collect::<Vec<_>>(), after);
         }
     }
 }
