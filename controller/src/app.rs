@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use lateen_cluster::client;
+use lateen_cluster::{client, store::Key};
 use lateen_rt::{
     deadline::Elapsed,
     drain::Drain,
@@ -138,30 +138,14 @@ pub async fn run(config: Config, sockets: Sockets, shown: Shown, drain: Drain) -
         enforcement: Enforcement::default(),
     };
     let (anchors, vips) = (Inbox::new(), Inbox::new());
-    let following = Watch {
-        client: rooms.client.clone(),
-        stores: rooms.stores.clone(),
-        inbox: inbox.clone(),
-        anchors: anchors.clone(),
-        vips: vips.clone(),
-        revision: config.revision.clone(),
-        residents: rooms.residents.clone(),
-        readiness: rooms.readiness.clone(),
-    };
-    let incomplete = following.start(&tasks, &drain);
+    let incomplete = rooms.watch(&config, (inbox.clone(), anchors.clone(), vips.clone())).start(&tasks, &drain);
     let table = Table::new();
     rooms.publish(
         &config,
         Published { inbox, table: table.clone(), condition: published, incomplete },
         (&tasks, &drain),
     );
-    let giver = Giver {
-        client: rooms.client.clone(),
-        entries: rooms.stores.entries.clone(),
-        inbox: vips,
-        leading: rooms.leading.clone(),
-    };
-    background("giving addresses", giver.run(), (&tasks, &drain));
+    background("giving addresses", rooms.giver(vips).run(), (&tasks, &drain));
 
     let sources = Sources {
         client: rooms.client.clone(),
@@ -177,15 +161,8 @@ pub async fn run(config: Config, sockets: Sockets, shown: Shown, drain: Drain) -
     let current = authority.subscribe();
     background("following the CA", keep::follow(sources, authority, rooms.leading.clone()), (&tasks, &drain));
     background("the CA's expiry", expiry(current.clone()), (&tasks, &drain));
-    let hand_out = Anchors {
-        client: rooms.client.clone(),
-        namespaces: rooms.stores.namespaces.clone(),
-        inbox: anchors,
-        authority: current.clone(),
-        settings: rooms.settings.clone(),
-        leading: rooms.leading.clone(),
-    };
-    background("handing out trust anchors", hand_out.run(), (&tasks, &drain));
+    let handing_out = rooms.anchors(anchors, current.clone()).run();
+    background("handing out trust anchors", handing_out, (&tasks, &drain));
 
     let door = Door { config: &config, rooms: &rooms, table, authority: current };
     door.open((sockets.secure, sockets.admission), &tasks, &drain)?;
@@ -239,6 +216,40 @@ struct Published {
 impl Rooms {
     fn mesh(&self, config: &Config) -> Mesh {
         self.settings.borrow().as_ref().map_or_else(|| config.mesh.clone(), |settings| settings.mesh.clone())
+    }
+
+    /// Follows the API; each inbox is told of what concerns its reader.
+    fn watch(&self, config: &Config, (inbox, anchors, vips): (Inbox<Change>, Inbox<Key>, Inbox<Key>)) -> Watch {
+        Watch {
+            client: self.client.clone(),
+            stores: self.stores.clone(),
+            inbox,
+            anchors,
+            vips,
+            revision: config.revision.clone(),
+            residents: self.residents.clone(),
+            readiness: self.readiness.clone(),
+        }
+    }
+
+    fn giver(&self, inbox: Inbox<Key>) -> Giver {
+        Giver {
+            client: self.client.clone(),
+            entries: self.stores.entries.clone(),
+            inbox,
+            leading: self.leading.clone(),
+        }
+    }
+
+    fn anchors(&self, inbox: Inbox<Key>, authority: watch::Receiver<Arc<Authority>>) -> Anchors {
+        Anchors {
+            client: self.client.clone(),
+            namespaces: self.stores.namespaces.clone(),
+            inbox,
+            authority,
+            settings: self.settings.clone(),
+            leading: self.leading.clone(),
+        }
     }
 
     fn publish(&self, config: &Config, parts: Published, owners: (&Tasks, &Drain)) {

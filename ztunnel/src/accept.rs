@@ -18,7 +18,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-/// Connections one listener has at a time.
+/// Connections of one kind (outbound, plaintext, tunnels) that a pod has at a time; its threads' listeners divide them.
 pub const CONNECTIONS_MAX: usize = 20_000;
 const RETRY_START: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_secs(1);
@@ -26,16 +26,17 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// Connections taken from the queue of a listener that is about to close: as many as a queue holds.
 const QUEUED_MAX: usize = 1024;
 
-/// Accepts until the drain begins, and then what is queued; the socket is closed after that, and the connections go on.
+/// Accepts, at most `limit` connections at a time, until the drain begins, and then what is queued; the socket is closed after
+/// that, and the connections go on.
 pub async fn run<F>(
     name: &'static str,
-    listener: TcpListener,
+    (listener, limit): (TcpListener, usize),
     (tasks, drain): (Tasks, Drain),
     handle: impl Fn(Unbegun, SocketAddr) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let permits = Arc::new(Semaphore::new(limit));
     let mut pace = Backoff::new(RETRY_START, RETRY_MAX);
     let start = |permit, (stream, peer)| {
         // Dropped when the connection ends, and with the future wherever that is dropped. An async block would hold the
@@ -112,7 +113,7 @@ mod tests {
         }
         drain.start();
         let (served, mut ended) = mpsc::channel(CALLS);
-        run("test", listener, (tasks.clone(), drain), |stream, _| {
+        run("test", (listener, CONNECTIONS_MAX), (tasks.clone(), drain), |stream, _| {
             let served = served.clone();
             async move {
                 stream.begin().write_all(b"x").await.expect("write");
@@ -135,7 +136,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let _client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("queued");
         drain.force();
-        run("test", listener, (tasks.clone(), drain), |_, _| async { panic!("accepted") }).await;
+        run("test", (listener, CONNECTIONS_MAX), (tasks.clone(), drain), |_, _| async { panic!("accepted") }).await;
         assert!(tasks.is_empty());
     }
 
@@ -145,7 +146,8 @@ mod tests {
         let (tasks, drain) = (Tasks::new(), Drain::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let to = listener.local_addr().expect("bound");
-        let accepting = run("test", listener, (tasks.clone(), drain.clone()), |_refused, _| async {});
+        let accepting =
+            run("test", (listener, CONNECTIONS_MAX), (tasks.clone(), drain.clone()), |_refused, _| async {});
         tasks.spawn("accept", accepting);
         let mut client = TcpStream::connect(to).await.expect("accepted by the kernel");
         assert_eq!(client.read_u8().await.expect_err("refused").kind(), io::ErrorKind::ConnectionReset);

@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 use crate::{
+    accept,
     conns::{Conns, PodConns},
     dns::{self, answer::Rules, forward::Forwarder, serve::Resolver},
     near::neighbours::Neighbours,
@@ -115,6 +116,8 @@ pub struct Pod {
     pub conns: Arc<PodConns>,
     /// Its tunnels' connections.
     pub pool: Pool<HopKey, Met, TunnelError>,
+    /// Connections each of its listeners has at a time.
+    pub connections_max: usize,
     /// Its tasks.
     pub tasks: Tasks,
     /// Its end.
@@ -133,7 +136,7 @@ pub enum KeepSource {
 }
 
 impl Pod {
-    /// A pod whose tasks run where `tasks` says; `share` pods on as many threads divide its pool's limit.
+    /// A pod whose tasks run where `tasks` says; `share` pods on as many threads divide its limits.
     pub(crate) fn new(
         shared: Arc<Shared>,
         (key, netns): (PodKey, Option<Netns>),
@@ -144,7 +147,8 @@ impl Pod {
         let mut limits = shared.settings.pool.clone();
         limits.connections_max = (limits.connections_max / share).max(1);
         let pool = Pool::new(limits, &tasks, &drain);
-        Self { key, netns, shared, conns, pool, tasks, drain, baggage: Mutex::new(None) }
+        let connections_max = (accept::CONNECTIONS_MAX / share).max(1);
+        Self { key, netns, shared, conns, pool, connections_max, tasks, drain, baggage: Mutex::new(None) }
     }
 
     /// How this pod's connections are dialled.

@@ -184,16 +184,18 @@ fn bind(pod: &Pod) -> Result<Bound, ListenError> {
 
 fn accept_on(pod: &Arc<Pod>, bound: Bound) {
     let opened = pod.clone();
-    let accepting =
-        accept::run("outbound", bound.outbound.socket, (pod.tasks.clone(), pod.drain.clone()), move |stream, peer| {
-            outbound::handle::handle(opened.clone(), stream, peer)
-        });
+    let accepting = accept::run(
+        "outbound",
+        (bound.outbound.socket, pod.connections_max),
+        (pod.tasks.clone(), pod.drain.clone()),
+        move |stream, peer| outbound::handle::handle(opened.clone(), stream, peer),
+    );
     pod.tasks.spawn("accept-outbound", accepting);
 
     let (plain, keep) = (pod.clone(), keep_source(bound.plaintext.transparent));
     let accepting = accept::run(
         "plaintext",
-        bound.plaintext.socket,
+        (bound.plaintext.socket, pod.connections_max),
         (pod.tasks.clone(), pod.drain.clone()),
         move |stream, peer| inbound::passthrough::handle(plain.clone(), stream, peer, keep),
     );
@@ -206,10 +208,12 @@ fn accept_on(pod: &Arc<Pod>, bound: Bound) {
 
 fn accept_tunnels(pod: &Arc<Pod>, tunnels: listen::Listening<TcpListener>) {
     let (of, keep) = (pod.clone(), keep_source(tunnels.transparent));
-    let accepting =
-        accept::run("tunnel", tunnels.socket, (pod.tasks.clone(), pod.drain.clone()), move |stream, peer| {
-            inbound::admit::handle(of.clone(), stream, peer, keep)
-        });
+    let accepting = accept::run(
+        "tunnel",
+        (tunnels.socket, pod.connections_max),
+        (pod.tasks.clone(), pod.drain.clone()),
+        move |stream, peer| inbound::admit::handle(of.clone(), stream, peer, keep),
+    );
     pod.tasks.spawn("accept-tunnel", accepting);
 }
 
