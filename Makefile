@@ -7,13 +7,15 @@ export PATH := $(PATH):/usr/sbin:/sbin
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz bench bench-quick bench-micro release packages-demo packages-test
+.PHONY: help build demo test lint fmt fuzz bench bench-quick bench-micro release manifests images packages-demo packages-test packages-images
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
+TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
+
 # The Debian packages a target needs; installed (as root) or named.
-packages-demo packages-test: packages-%:
+packages-demo packages-test packages-images: packages-%:
 	@.ci/packages $*
 
 # Instructions and allocations of the data path's operations, held against bench/micro/budgets.txt.
@@ -61,6 +63,16 @@ bench-quick: packages-demo build ## two minutes of measuring (as root; optimised
 
 bench-micro: packages-test ## count what operations of the data path cost, in instructions and allocations, beside their budgets
 	$(COUNT) -- --nocapture
+
+manifests: ## render deploy/charts into deploy/manifests (needs Go once, to build helm)
+	deploy/manifests/render
+
+# The plugin runs on the node itself, whatever its libraries are, so it is linked with none.
+images: packages-images build ## OCI images of the mesh and of the demo's pods into target/images, for `ctr images import`
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked -p lateen-cni-plugin --target $(TRIPLE)
+	deploy/images/build --out target/images --plugin target/$(TRIPLE)/debug/lateen-cni
+	deploy/images/build --out target/images --hub docker.io/library --tag v1 echo
+	deploy/images/build --out target/images --hub docker.io/library --tag latest sleep
 
 release: ## the binaries to ship (LTO; slow to build)
 	$(CARGO) build --locked --workspace --bins --release

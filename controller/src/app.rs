@@ -112,7 +112,7 @@ pub async fn run(config: Config, sockets: Sockets, shown: Shown, drain: Drain) -
     let published = readiness.condition("first picture");
     let settled = readiness.condition("mesh settings");
     show(&sockets.ready.local_addr(), "readiness");
-    let ready = Router::new().route("/ready", {
+    let ready = Router::new().route("/live", |_| admin::Answer::text(200, "ok\n")).route("/ready", {
         let readiness = readiness.clone();
         move |request| admin::ready(&readiness, &request)
     });
