@@ -11,11 +11,12 @@ use std::io;
 
 use lateen_net::netns::{Netns, NetnsError};
 
-const FILE: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
+use super::sysctl;
 
-/// Switches it on, for both IP versions. The inner error is the file's: it is read-only in an unprivileged container, and
-/// kernels before 5.14 have none.
+const SETTING: &str = "ipv4/tcp_migrate_req";
+
+/// Switches it on, for both IP versions. The inner error is the file's: it may be read-only (see `sysctl`), and kernels
+/// before 5.14 have none.
 pub fn allow(netns: &Netns) -> Result<io::Result<()>, NetnsError> {
-    // Below /proc/sys/net one sees the namespace of the thread.
-    netns.run(|| std::fs::write(FILE, "1"))
+    netns.run(|| std::fs::write(sysctl::file(SETTING), "1"))
 }

@@ -13,6 +13,7 @@ pub mod plan;
 mod ports;
 mod reuse;
 mod routes;
+pub mod sysctl;
 
 pub use lateen_net::nft::NftError;
 pub use routes::RouteError;

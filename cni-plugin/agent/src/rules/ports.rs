@@ -8,16 +8,19 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io::{self, Read as _},
+    path::Path,
 };
 
 use lateen_net::netns::{Netns, NetnsError};
 
-const FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+use super::sysctl;
+
+const SETTING: &str = "ipv4/ip_local_reserved_ports";
 const LIST_MAX: usize = 64 * 1024;
 /// Outgoing, plain incoming, tunnels, DNS.
 const OURS: [u16; 4] = [15001, 15006, 15008, 15053];
 
-/// Adds our ports. The inner error is the file's: it is read-only in an unprivileged container.
+/// Adds our ports. The inner error is the file's: it may be read-only (see `sysctl`).
 pub fn reserve(netns: &Netns) -> Result<io::Result<()>, NetnsError> {
     netns.run(|| change(with_ours))
 }
@@ -28,23 +31,23 @@ pub fn release(netns: &Netns) -> Result<io::Result<()>, NetnsError> {
 }
 
 fn change(edit: fn(BTreeSet<u16>) -> BTreeSet<u16>) -> io::Result<()> {
-    // Below /proc/sys/net one sees the namespace of the thread.
-    let before = read()?;
-    let ports = parse(&before).ok_or_else(|| io::Error::other(format!("{FILE} holds {before:?}")))?;
+    let file = sysctl::file(SETTING);
+    let before = read(&file)?;
+    let ports = parse(&before).ok_or_else(|| io::Error::other(format!("{} holds {before:?}", file.display())))?;
     let after = edit(ports.clone());
     if after == ports {
         return Ok(());
     }
-    std::fs::write(FILE, print(&after) + "\n")
+    std::fs::write(file, print(&after) + "\n")
 }
 
 /// The kernel answers the first read alone and nothing to a second one, so all of it must fit. (The standard library
 /// begins with 32 bytes.)
-fn read() -> io::Result<String> {
+fn read(file: &Path) -> io::Result<String> {
     let mut bytes = vec![0; LIST_MAX];
-    let read = File::open(FILE)?.read(&mut bytes)?;
+    let read = File::open(file)?.read(&mut bytes)?;
     if read == LIST_MAX {
-        return Err(io::Error::other(format!("{FILE} is longer than {LIST_MAX} bytes")));
+        return Err(io::Error::other(format!("{} is longer than {LIST_MAX} bytes", file.display())));
     }
     bytes.truncate(read);
     String::from_utf8(bytes).map_err(io::Error::other)

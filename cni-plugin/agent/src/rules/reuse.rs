@@ -19,16 +19,17 @@ use std::{fs, io};
 
 use lateen_net::netns::{Netns, NetnsError};
 
-/// What is set, the kernel's default (which nobody has chosen), and our value. They hold for both IP versions.
-const SETTINGS: [(&str, &str, &str); 2] =
-    [("/proc/sys/net/ipv4/tcp_tw_reuse", "2", "1"), ("/proc/sys/net/ipv4/tcp_timestamps", "1", "2")];
+use super::sysctl;
 
-/// Changes what nobody has chosen. The inner error is a file's: they are read-only in an unprivileged container.
+/// What is set, the kernel's default (which nobody has chosen), and our value. They hold for both IP versions.
+const SETTINGS: [(&str, &str, &str); 2] = [("ipv4/tcp_tw_reuse", "2", "1"), ("ipv4/tcp_timestamps", "1", "2")];
+
+/// Changes what nobody has chosen. The inner error is a file's: they may be read-only (see `sysctl`).
 pub fn allow(netns: &Netns) -> Result<io::Result<()>, NetnsError> {
-    // Below /proc/sys/net one sees the namespace of the thread.
     netns.run(|| {
-        SETTINGS.iter().try_for_each(|(file, unchosen, ours)| {
-            if fs::read_to_string(file)?.trim() == *unchosen { fs::write(file, ours) } else { Ok(()) }
+        SETTINGS.iter().try_for_each(|(setting, unchosen, ours)| {
+            let file = sysctl::file(setting);
+            if fs::read_to_string(&file)?.trim() == *unchosen { fs::write(file, ours) } else { Ok(()) }
         })
     })
 }
@@ -41,7 +42,7 @@ mod tests {
     fn defaults_are_changed_and_a_choice_is_kept() {
         for (before, after) in [(["2", "1"], ["1", "2"]), (["1", "2"], ["1", "2"]), (["0", "0"], ["0", "0"])] {
             let netns = Netns::create().expect("create");
-            let files = || SETTINGS.iter().map(|(file, _, _)| *file);
+            let files = || SETTINGS.iter().map(|(setting, _, _)| sysctl::file(setting));
             let set = || files().zip(before).try_for_each(|(file, value)| fs::write(file, value));
             netns.run(set).expect("enter").expect("write");
             allow(&netns).expect("enter").expect("write");
