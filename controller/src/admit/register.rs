@@ -16,6 +16,7 @@ use kube::{
 };
 use lateen_cluster::{
     api::AuthorizationPolicy,
+    labels,
     validate::{Level, review},
 };
 use lateen_rt::deadline::within;
@@ -108,7 +109,7 @@ impl Registration {
     /// Whether the API server asks us, and hears the answer: an object that we must refuse is refused, in our words. It
     /// is only tried, never written.
     async fn is_asked(&self) -> Result<bool, String> {
-        let nonsense = nonsense(&self.namespace);
+        let nonsense = nonsense(&self.namespace, &self.revision);
         let words: Vec<String> =
             review(&nonsense).iter().filter(|one| one.level == Level::Error).map(|one| one.to_string()).collect();
         let object: DynamicObject = serde_json::from_value(nonsense).map_err(|error| error.to_string())?;
@@ -122,13 +123,17 @@ impl Registration {
     }
 }
 
-/// Fine for any schema, and of no use to anybody.
-fn nonsense(namespace: &str) -> Value {
-    json!({
+/// Fine for any schema, and of no use to anybody. The webhook of a revision is asked about objects of that revision only.
+fn nonsense(namespace: &str, revision: &str) -> Value {
+    let mut object = json!({
         "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
         "metadata": {"name": "lateen-webhook-trial", "namespace": namespace},
         "spec": {"action": "DENY"},
-    })
+    });
+    if !revision.is_empty() {
+        object["metadata"]["labels"] = json!({labels::REVISION: revision});
+    }
+    object
 }
 
 /// The webhooks with `roots` and `policy` where they lead to a service in `namespace`; none if they already have both.
@@ -169,8 +174,13 @@ mod tests {
 
     #[test]
     fn the_trial_is_refused_by_its_words_alone() {
-        let found = review(&nonsense("istio-system"));
-        assert!(found.iter().any(|one| one.level == Level::Error), "{found:?}");
+        for revision in ["", "canary"] {
+            let trial = nonsense("istio-system", revision);
+            let found = review(&trial);
+            assert!(found.iter().any(|one| one.level == Level::Error), "{found:?}");
+            let label = trial.pointer("/metadata/labels/istio.io~1rev").and_then(Value::as_str);
+            assert_eq!(label.unwrap_or_default(), revision);
+        }
         assert_eq!(configuration("mesh", ""), "istio-validator-mesh");
         assert_eq!(configuration("mesh", "canary"), "istio-validator-canary-mesh");
     }

@@ -192,10 +192,11 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// What `/ready` answers.
-    pub async fn ready_answer(port: u16) -> String {
+    /// What the port of probes answers.
+    async fn answer(port: u16, path: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("listening");
-        stream.write_all(b"GET /ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("written");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("written");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("an answer");
         answer
@@ -203,8 +204,9 @@ impl Controller {
 
     pub async fn until_ready(&self) {
         let port = self.ready;
+        assert!(Self::answer(port, "/live").await.starts_with("HTTP/1.1 200"), "it lives before it is ready");
         eventually("readiness", || {
-            Box::pin(async move { Self::ready_answer(port).await.starts_with("HTTP/1.1 200").then_some(()) })
+            Box::pin(async move { Self::answer(port, "/ready").await.starts_with("HTTP/1.1 200").then_some(()) })
         })
         .await;
     }
