@@ -7,7 +7,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz bench bench-quick bench-micro release manifests images packages-demo packages-test packages-images
+.PHONY: help build demo test lint fmt fuzz bench bench-quick bench-micro release test-charts manifests docs-values images packages-demo packages-test packages-images
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -34,6 +34,13 @@ test: packages-test ## build everything once and run all tests (as root: namespa
 	$(CARGO) build --locked --workspace --all-targets
 	$(CARGO) test --locked --workspace --no-fail-fast
 	$(COUNT)
+	@if tests/helm/helm --kept; then $(CHARTS); else \
+		echo "== the charts were NOT tested: helm is not built yet; make test-charts builds it (with Go) and tests them"; fi
+
+CHARTS := $(CARGO) test --locked --workspace --test charts
+test-charts: packages-test ## test the Helm charts (needs Go once, to build helm: two to three minutes)
+	tests/helm/helm version --short
+	$(CHARTS)
 
 # --workspace keeps the features of all crates as in `make test`, so that what tidy builds is not built again.
 lint: ## formatting, clippy with warnings as errors, the walls (tests/tests/tidy)
@@ -63,6 +70,9 @@ bench-quick: packages-demo build ## two minutes of measuring (as root; optimised
 
 bench-micro: packages-test ## count what operations of the data path cost, in instructions and allocations, beside their budgets
 	$(COUNT) -- --nocapture
+
+docs-values: ## write the tables of docs/install.md from the charts' values
+	$(CARGO) test --locked --workspace --test deploy -- --ignored write_docs
 
 manifests: ## render deploy/charts into deploy/manifests (needs Go once, to build helm)
 	deploy/manifests/render

@@ -30,12 +30,12 @@ app.kubernetes.io/part-of: lateen
 
 {{- /* Who pulls the images. */ -}}
 {{- define "lateen.pullSecrets" -}}
-{{- with .Values.global.imagePullSecrets }}
+{{- with .Values.global.imagePullSecrets -}}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}
   {{- end }}
-{{- end }}
+{{- end -}}
 {{- end -}}
 
 {{- /* Variables the user adds. */ -}}
@@ -43,15 +43,5 @@ imagePullSecrets:
 {{- range $name, $value := .Values.env }}
 - name: {{ $name }}
   value: {{ $value | quote }}
-{{- end }}
 {{- end -}}
-
-{{- /* Variables that hold names of this pod. */ -}}
-{{- define "lateen.self" -}}
-- name: POD_NAME
-  valueFrom: {fieldRef: {fieldPath: metadata.name}}
-- name: POD_NAMESPACE
-  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
-- name: SERVICE_ACCOUNT
-  valueFrom: {fieldRef: {fieldPath: spec.serviceAccountName}}
 {{- end -}}

@@ -1,4 +1,4 @@
-module lateen.io/tests/helm
+module lateen/tests/helm
 
 go 1.26.0
 
