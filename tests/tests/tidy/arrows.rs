@@ -17,12 +17,12 @@ const ROWS: &[&[&str]] = &[
     &["identity", "hbone", "xds", "state", "embedded-api"],
     &["lab"],
     &["ztunnel", "controller", "cli", "cni-plugin", "cni-agent", "load"],
-    &["tests", "bench", "micro"],
+    &["tests", "bench", "micro", "bench-controller"],
 ];
 
 /// Who may use the lab: it is a place to run programs in, never a part of one. Tests of a program may.
 const LAB: [&str; 2] = ["lab", "embedded-api"];
-const USERS_OF_THE_LAB: [&str; 4] = ["lab", "cli", "tests", "bench"];
+const USERS_OF_THE_LAB: [&str; 5] = ["lab", "cli", "tests", "bench", "bench-controller"];
 
 /// Arrows the rows forbid, with the reason each is right.
 const EXCEPTIONS: &[(&str, &str, &str)] =
