@@ -32,17 +32,17 @@ struct Index {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Resident {
-    uid: String,
-    node: String,
-    account: String,
+    uid: Arc<str>,
+    node: Arc<str>,
+    account: Arc<str>,
 }
 
 /// A service account on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Place {
-    node: String,
+    node: Arc<str>,
     namespace: Arc<str>,
-    account: String,
+    account: Arc<str>,
 }
 
 /// Who may ask for whom.
@@ -115,7 +115,8 @@ impl Residents {
     pub fn node_of(&self, caller: &Caller) -> Option<String> {
         let pod = caller.pod.as_ref()?;
         let index = self.shared.read();
-        index.pods.get(&pod.key).filter(|resident| resident.uid == pod.uid).map(|resident| resident.node.clone())
+        let resident = index.pods.get(&pod.key).filter(|resident| *resident.uid == *pod.uid);
+        resident.map(|resident| resident.node.to_string())
     }
 
     /// Whether `caller` may have a certificate of `identity`, as a node proxy.
@@ -132,7 +133,7 @@ impl Residents {
         }
         let index = self.shared.read();
         let resident = index.pods.get(&pod.key).ok_or_else(|| Refusal::UnknownPod(pod.key.clone()))?;
-        if resident.uid != pod.uid {
+        if *resident.uid != *pod.uid {
             return Err(Refusal::OtherPod(pod.key.clone()));
         }
         if pod.key.namespace != caller.account.namespace || *resident.account != *caller.account.name {
@@ -141,12 +142,12 @@ impl Residents {
         let place = Place {
             node: resident.node.clone(),
             namespace: identity.namespace().as_str().into(),
-            account: identity.service_account().as_str().to_owned(),
+            account: identity.service_account().as_str().into(),
         };
         if index.accounts.contains_key(&place) && index.scope.holds_namespace(&place.namespace) {
             return Ok(());
         }
-        Err(Refusal::NotResident { identity: Box::new(identity.clone()), node: place.node })
+        Err(Refusal::NotResident { identity: Box::new(identity.clone()), node: place.node.to_string() })
     }
 }
 
@@ -187,16 +188,16 @@ mod tests {
 
     fn pod(uid: &str, node: &str, account: &str, phase: Phase) -> Pod {
         Pod {
-            uid: uid.to_owned(),
-            labels: lateen_types::label::Labels::new(),
+            uid: uid.into(),
+            labels: Arc::default(),
             addresses: Vec::new(),
-            node: node.to_owned(),
-            service_account: account.to_owned(),
+            node: node.into(),
+            service_account: account.into(),
             healthy: false,
             host_network: false,
             redirected: false,
             owner: None,
-            ports: Vec::new(),
+            ports: Arc::default(),
             phase,
             wish: crate::facts::Wish::default(),
         }

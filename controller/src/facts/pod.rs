@@ -1,6 +1,6 @@
 //! What is used of a Pod.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use k8s_openapi::api::core::v1 as core;
 use lateen_cluster::{labels, store::Reading};
@@ -20,7 +20,7 @@ pub enum Phase {
 }
 
 /// The object that controls a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// Its kind.
     pub kind: String,
@@ -29,7 +29,7 @@ pub struct Owner {
 }
 
 /// A TCP port of a container that has a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NamedPort {
     /// The name a service's `targetPort` may use.
     pub name: String,
@@ -37,19 +37,19 @@ pub struct NamedPort {
     pub number: u16,
 }
 
-/// What is used of a pod.
+/// What is used of a pod. What pods have in common may be shared (see `common`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
     /// Kubernetes' uid.
-    pub uid: String,
+    pub uid: Arc<str>,
     /// All labels: policies and services select by any of them.
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
     /// Its addresses, primary first.
     pub addresses: Vec<IpAddr>,
     /// Its node; empty until scheduled.
-    pub node: String,
+    pub node: Arc<str>,
     /// Its service account.
-    pub service_account: String,
+    pub service_account: Arc<str>,
     /// Whether it is ready and not being deleted.
     pub healthy: bool,
     /// Whether it shares the node's network namespace.
@@ -57,9 +57,9 @@ pub struct Pod {
     /// Whether the node agent says that redirection works.
     pub redirected: bool,
     /// Its controller, where its name was generated from one.
-    pub owner: Option<Owner>,
+    pub owner: Option<Arc<Owner>>,
     /// Named ports: of containers, then of native sidecars.
-    pub ports: Vec<NamedPort>,
+    pub ports: Arc<Vec<NamedPort>>,
     /// Where it is in its life.
     pub phase: Phase,
     /// Which waypoint it asks for.
@@ -69,7 +69,7 @@ pub struct Pod {
 impl Pod {
     /// Whether it is a waypoint's own, which has no waypoint.
     pub fn is_waypoint(&self) -> bool {
-        is_waypoint(Some(&self.labels))
+        is_waypoint(Some(&*self.labels))
     }
 
     /// The name of the Gateway it is an instance of.
@@ -87,13 +87,14 @@ impl Pod {
             addresses: addresses_of(&status),
             phase: phase_of(&status),
             redirected: annotation.is_some_and(|value| value == labels::REDIRECTION_ENABLED),
-            owner: owner_of(meta.generate_name.as_deref(), meta.owner_references.as_deref().unwrap_or_default()),
-            ports: ports_of(&spec),
+            owner: owner_of(meta.generate_name.as_deref(), meta.owner_references.as_deref().unwrap_or_default())
+                .map(Arc::new),
+            ports: ports_of(&spec).into(),
             wish: Wish::of(&meta, meta.namespace.as_deref().unwrap_or_default()),
-            uid: meta.uid.unwrap_or_default(),
-            labels: meta.labels.unwrap_or_default(),
-            node: spec.node_name.unwrap_or_default(),
-            service_account: spec.service_account_name.unwrap_or_default(),
+            uid: meta.uid.unwrap_or_default().into(),
+            labels: meta.labels.unwrap_or_default().into(),
+            node: spec.node_name.unwrap_or_default().into(),
+            service_account: spec.service_account_name.unwrap_or_default().into(),
             host_network: spec.host_network.unwrap_or_default(),
         })
     }

@@ -276,7 +276,7 @@ impl Graph {
             let names = slice
                 .endpoints
                 .iter()
-                .any(|endpoint| endpoint.pod.as_ref().is_some_and(|one| one.key == *key && one.uid == pod.uid));
+                .any(|endpoint| endpoint.pod.as_ref().is_some_and(|one| one.key == *key && *one.uid == *pod.uid));
             let service = self.world.services.pair(&slice.service).filter(|(_, service)| service.selector.is_empty());
             all.extend(service.filter(|_| names).map(|(key, service)| Behind::Service(key, service)));
         }

@@ -21,7 +21,7 @@ use std::{
 
 use lateen_cluster::store::Key;
 use lateen_wire::workload as wire;
-use lateen_xds::server::Publish;
+use lateen_xds::{resource::Version, server::Publish};
 
 use resource::Resource;
 pub use resource::node_group;
@@ -86,8 +86,8 @@ pub struct Delta {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Published {
     type_url: &'static str,
-    name: String,
-    version: String,
+    name: Arc<str>,
+    version: Version,
 }
 
 /// What a derivation gives.
@@ -156,10 +156,10 @@ impl Graph {
     fn derive_anew(&mut self, derived: &Derived, delta: &mut Delta, put: &mut Vec<Publish>) {
         let made = self.derive(derived);
         let old = self.outputs.remove(derived).unwrap_or_default();
-        let mut gone: BTreeMap<String, Published> = old.into_iter().map(|one| (one.name.clone(), one)).collect();
+        let mut gone: BTreeMap<Arc<str>, Published> = old.into_iter().map(|one| (one.name.clone(), one)).collect();
         let mut kept = Vec::with_capacity(made.resources.len());
         for Resource { type_url, entry } in made.resources {
-            let published = Published { type_url, name: entry.name.clone(), version: entry.version.clone() };
+            let published = Published { type_url, name: entry.name.clone(), version: entry.version };
             if gone.remove(&entry.name).as_ref() != Some(&published) {
                 put.push(Publish::Put(type_url, entry));
             }

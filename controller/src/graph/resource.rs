@@ -25,7 +25,7 @@ pub fn workload(workload: wire::Workload) -> Resource {
     let addresses = workload.addresses.iter().filter(|_| findable);
     let aliases = addresses.filter_map(|bytes| alias(&workload.network, bytes)).collect();
     let node = Some(&workload.node).filter(|node| !node.is_empty()).map(|node| node_group(node));
-    let groups = workload.services.keys().cloned().chain(node).collect();
+    let groups = workload.services.keys().cloned().chain(node).map(Into::into).collect();
     let name = workload.uid.clone();
     let message = wire::Address { r#type: Some(wire::address::Type::Workload(workload)) };
     let entry = Entry::new(type_url::ADDRESS, name, &message).with_aliases(aliases).with_groups(groups);

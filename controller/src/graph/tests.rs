@@ -31,16 +31,16 @@ fn pod(random: &mut StdRng) -> Pod {
         labels.insert("gateway.networking.k8s.io/gateway-name".to_owned(), "a".to_owned());
     }
     Pod {
-        uid: format!("u{}", random.random_range(0..2)),
-        labels,
+        uid: format!("u{}", random.random_range(0..2)).into(),
+        labels: labels.into(),
         addresses: vec![[10, 0, 0, random.random_range(1..5)].into()],
-        node: format!("n{}", random.random_range(0..3)),
-        service_account: "sa".to_owned(),
+        node: format!("n{}", random.random_range(0..3)).into(),
+        service_account: "sa".into(),
         healthy: random.random(),
         host_network: false,
         redirected: random.random(),
         owner: None,
-        ports: Vec::new(),
+        ports: Arc::default(),
         phase: if random.random_ratio(1, 5) { Phase::Failed } else { Phase::Live },
         wish: wish(random),
     }
@@ -233,11 +233,12 @@ fn hold(held: &mut BTreeMap<(String, String), String>, changes: Vec<Publish>) {
     for change in changes {
         match change {
             Publish::Put(type_url, entry) => {
-                let before = held.insert((type_url.to_owned(), entry.name.clone()), entry.version.clone());
-                assert_ne!(before, Some(entry.version), "{} was sent without a difference", entry.name);
+                let version = entry.version.to_string();
+                let before = held.insert((type_url.to_owned(), (*entry.name).to_owned()), version.clone());
+                assert_ne!(before, Some(version), "{} was sent without a difference", entry.name);
             }
             Publish::Remove(type_url, name) => {
-                assert!(held.remove(&(type_url.to_owned(), name.clone())).is_some(), "{name} was removed twice");
+                assert!(held.remove(&(type_url.to_owned(), (*name).to_owned())).is_some(), "{name} was removed twice");
             }
         }
     }
@@ -265,7 +266,7 @@ fn a_change_nobody_uses_sends_nothing() {
     let key = Key::new("shop", "a");
     assert_eq!(graph.apply(&mesh(), vec![Update::Pod(key.clone(), Some(one.clone()))]).changes.len(), 1);
     assert!(graph.apply(&mesh(), vec![Update::Pod(key.clone(), Some(one.clone()))]).changes.is_empty());
-    let unused = Arc::new(Pod { uid: "other".to_owned(), ..(*one).clone() });
+    let unused = Arc::new(Pod { uid: "other".into(), ..(*one).clone() });
     assert!(graph.apply(&mesh(), vec![Update::Pod(key, Some(unused))]).changes.is_empty());
 }
 
@@ -286,7 +287,8 @@ fn workloads_are_found_by_address_node_and_service() {
     let mut graph = Graph::new(mesh());
     let mut random = StdRng::seed_from_u64(3);
     let labels: Labels = [("app".to_owned(), "x".to_owned())].into();
-    let one = Pod { labels: labels.clone(), phase: Phase::Live, node: "n1".to_owned(), ..pod(&mut random) };
+    let own = Arc::new(labels.clone());
+    let one = Pod { labels: own, phase: Phase::Live, node: "n1".into(), ..pod(&mut random) };
     let behind = Service { selector: labels, ..service(&mut random) };
     let changes = graph.apply(
         &mesh(),
@@ -296,12 +298,12 @@ fn workloads_are_found_by_address_node_and_service() {
         ],
     );
     let found = changes.changes.iter().find_map(|change| match change {
-        Publish::Put(_, entry) if entry.name == "Kubernetes//Pod/shop/a" => Some(entry),
+        Publish::Put(_, entry) if *entry.name == *"Kubernetes//Pod/shop/a" => Some(entry),
         Publish::Put(..) | Publish::Remove(..) => None,
     });
     let entry = found.expect("the workload");
     assert_eq!(entry.aliases, [format!("/{}", one.addresses[0])]);
-    let groups: BTreeSet<&str> = entry.groups.iter().map(String::as_str).collect();
+    let groups: BTreeSet<&str> = entry.groups.iter().map(|group| &**group).collect();
     assert_eq!(groups, ["node/n1", "shop/s.shop.svc.cluster.local"].into());
 }
 

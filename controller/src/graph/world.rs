@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Borrow,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     hash::Hash,
     sync::Arc,
 };
@@ -66,7 +66,14 @@ impl<V> Objects<V> {
 /// Which objects belong to a thing. Ordered, so that the same cluster always gives the same answer.
 #[derive(Debug)]
 pub(super) struct Index<K, V = Key> {
-    sets: HashMap<K, BTreeSet<V>>,
+    sets: HashMap<K, Set<V>>,
+}
+
+/// Never empty. Nearly every pod is named by one slice: a tree for each would be most of the index.
+#[derive(Debug)]
+enum Set<V> {
+    One(V),
+    Many(BTreeSet<V>),
 }
 
 impl<K, V> Default for Index<K, V> {
@@ -77,18 +84,33 @@ impl<K, V> Default for Index<K, V> {
 
 impl<K: Eq + Hash, V: Ord + Clone> Index<K, V> {
     pub(super) fn add(&mut self, of: K, value: &V) {
-        self.sets.entry(of).or_default().insert(value.clone());
+        match self.sets.entry(of) {
+            Entry::Vacant(place) => _ = place.insert(Set::One(value.clone())),
+            Entry::Occupied(mut place) => match place.get_mut() {
+                Set::Many(all) => _ = all.insert(value.clone()),
+                Set::One(one) if one == value => {}
+                Set::One(one) => {
+                    let both = [one.clone(), value.clone()].into();
+                    *place.get_mut() = Set::Many(both);
+                }
+            },
+        }
     }
 
     pub(super) fn remove<Q: Eq + Hash + ?Sized>(&mut self, of: &Q, value: &V)
     where
         K: Borrow<Q>,
     {
-        if let Some(set) = self.sets.get_mut(of) {
-            set.remove(value);
-            if set.is_empty() {
-                self.sets.remove(of);
+        let is_empty = match self.sets.get_mut(of) {
+            None => false,
+            Some(Set::One(one)) => one == value,
+            Some(Set::Many(all)) => {
+                all.remove(value);
+                all.is_empty()
             }
+        };
+        if is_empty {
+            self.sets.remove(of);
         }
     }
 
@@ -96,7 +118,12 @@ impl<K: Eq + Hash, V: Ord + Clone> Index<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.sets.get(of).into_iter().flatten()
+        let (one, many) = match self.sets.get(of) {
+            None => (None, None),
+            Some(Set::One(one)) => (Some(one), None),
+            Some(Set::Many(all)) => (None, Some(all)),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
     }
 }
 
@@ -114,7 +141,7 @@ pub(super) struct World {
     pub(super) externals: Objects<WorkloadEntry>,
     pub(super) gateways: Objects<Gateway>,
     pub(super) classes: Objects<GatewayClass>,
-    pub(super) pods_on_node: Index<String>,
+    pub(super) pods_on_node: Index<Arc<str>>,
     pub(super) pods_of_gateway: Index<Key>,
     pub(super) slices_of_service: Index<Key>,
     pub(super) slices_naming_pod: Index<Key>,

@@ -3,20 +3,17 @@
 //! In: streams of requests with a bearer token. Out: streams of responses from the table.
 //! A proxy must be who its node metadata says: the namespace and account of its token, on the node its pod runs on.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use lateen_rt::{drain::Drain, ready::Readiness, tasks::Tasks};
-use lateen_wire::{
-    core::Node,
-    discovery::{DeltaDiscoveryRequest, aggregated_discovery_service_server::AggregatedDiscoveryService},
-    type_url,
-};
+use lateen_wire::{core::Node, discovery::DeltaDiscoveryRequest, encoded::AggregatedDiscoveryService, type_url};
 use lateen_xds::{
     server::{Events, Peer, Responses, Table, serve},
     session::server::Acknowledged,
 };
+use parking_lot::Mutex;
 use prost_types::value::Kind;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, body::Body};
 
 use crate::{
     ca::{
@@ -73,11 +70,24 @@ impl AggregatedDiscoveryService for Service {
             residents: self.residents.clone(),
             _counted: Counted::new(),
         };
-        let (responses, work) = serve(request.into_inner(), self.table.clone(), proxy, self.drain.clone());
+        let body = request.extensions().get::<BodyApart>().and_then(|body| body.0.lock().take()).unwrap_or_default();
+        let requests = self.table.requests(body);
+        let (responses, work) = serve(requests, self.table.clone(), proxy, self.drain.clone());
         self.tasks.spawn("discovery stream", work);
         Ok(Response::new(responses))
     }
 }
+
+/// The request with its body beside it: discovery reads that itself (`lateen_xds::server::Table::requests`), not by tonic.
+pub fn with_body_apart(request: http::Request<Body>) -> http::Request<Body> {
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(BodyApart(Arc::new(Mutex::new(Some(body)))));
+    http::Request::from_parts(parts, Body::empty())
+}
+
+/// Taken once.
+#[derive(Clone)]
+struct BodyApart(Arc<Mutex<Option<Body>>>);
 
 fn refuse(reason: &'static str, status: Status) -> Status {
     metrics::counter!(names::XDS_REFUSED, "reason" => reason).increment(1);

@@ -15,8 +15,7 @@ use std::{
 use futures::Stream;
 use lateen_rt::drain::Drain;
 use lateen_wire::{
-    ca::istio_certificate_service_server::IstioCertificateServiceServer,
-    discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer,
+    ca::istio_certificate_service_server::IstioCertificateServiceServer, encoded::AggregatedDiscoveryServiceServer,
 };
 use tonic::{
     Status,
@@ -35,8 +34,6 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections are ended after this, so that proxies spread over replicas that were added later.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 const CONNECTION_GRACE: Duration = Duration::from_secs(10);
-/// A proxy that reconnects names all it holds, about 100 bytes each; gRPC's usual 4 MiB end at 40,000 resources.
-const REQUEST_MAX: usize = 64 * 1024 * 1024;
 
 /// Answers on `connections` until `drain` begins.
 pub async fn serve(
@@ -52,7 +49,7 @@ pub async fn serve(
         .max_connection_age(CONNECTION_AGE_MAX)
         .max_connection_age_grace(CONNECTION_GRACE);
     let both = Both {
-        discovery: AggregatedDiscoveryServiceServer::new(discovery).max_decoding_message_size(REQUEST_MAX),
+        discovery: AggregatedDiscoveryServiceServer::new(discovery),
         ca: IstioCertificateServiceServer::new(ca),
     };
     let ended = server.serve_with_incoming_shutdown(both, connections, async move { drain.draining().await }).await;
@@ -80,7 +77,7 @@ impl Service<http::Request<Body>> for Both {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
         if service == AggregatedDiscoveryServiceServer::<discovery::Service>::NAME {
-            return self.discovery.call(request);
+            return self.discovery.call(discovery::with_body_apart(request));
         }
         if service == IstioCertificateServiceServer::<ca::service::Service>::NAME {
             return self.ca.call(request);

@@ -22,8 +22,8 @@ use tokio::sync::watch;
 use crate::{
     ca::residents::Residents,
     facts::{
-        AuthorizationPolicy, EndpointSlice, Gateway, GatewayClass, Namespace, Node, PeerAuthentication, Pod, Service,
-        ServiceEntry, WorkloadEntry,
+        AuthorizationPolicy, Common, EndpointSlice, Gateway, GatewayClass, Namespace, Node, PeerAuthentication, Pod,
+        Service, ServiceEntry, WorkloadEntry,
     },
     graph::Update,
     scope::Scope,
@@ -167,7 +167,12 @@ impl Watch {
         follow.typed::<core::Node, _>(&stores.nodes, follow.listener("nodes", Node::read, Change::Node));
         let (residents, pods) = (self.residents.clone(), stores.pods.clone());
         let noted = move |key: &Key| residents.note(key, pods.find(key).as_deref());
-        follow.typed::<core::Pod, _>(&stores.pods, follow.listener("pods", Pod::read, Change::Pod).also(noted));
+        let mut common = Common::default();
+        let read = move |pod: core::Pod| match Pod::read(pod) {
+            Reading::Value(pod) => Reading::Value(common.share(pod)),
+            nothing => nothing,
+        };
+        follow.typed::<core::Pod, _>(&stores.pods, follow.listener("pods", read, Change::Pod).also(noted));
         let listener = follow.listener("services", Service::read, Change::Service);
         follow.typed::<core::Service, _>(&stores.services, listener);
         let listener = follow.listener("endpoint slices", EndpointSlice::read, Change::Slice);
@@ -215,9 +220,14 @@ impl Follow<'_> {
         self.config(&kind(GROUP, "GatewayClass", "gatewayclasses"), &stores.classes, listener);
     }
 
-    fn listener<K, V>(&self, name: &'static str, read: fn(K) -> Reading<V>, change: fn(Key) -> Change) -> Told<K, V> {
+    fn listener<K, V>(
+        &self,
+        name: &'static str,
+        read: impl FnMut(K) -> Reading<V> + Send + 'static,
+        change: fn(Key) -> Change,
+    ) -> Told<K, V> {
         Told {
-            read,
+            read: Box::new(read),
             change,
             inbox: self.watch.inbox.clone(),
             condition: self.watch.readiness.condition(name),
@@ -263,7 +273,7 @@ impl Follow<'_> {
 
 /// Tells of changes of one kind.
 struct Told<K, V> {
-    read: fn(K) -> Reading<V>,
+    read: Box<dyn FnMut(K) -> Reading<V> + Send>,
     change: fn(Key) -> Change,
     inbox: Inbox<Change>,
     condition: lateen_rt::ready::Condition,

@@ -64,6 +64,8 @@ pub mod ca {
     tonic::include_proto!("istio.v1.auth");
 }
 
+pub mod encoded;
+
 /// The type URLs of the resources that travel in delta ADS.
 pub mod type_url {
     /// Workloads and services.

@@ -3,6 +3,9 @@
 //! In: a message with its name. Out: [`Entry`] with a version that depends on the content alone, so that a proxy that
 //! reconnects to another replica, or after a restart, is not sent what it has.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use lateen_wire::discovery::Resource;
 use prost::Message;
 use prost_types::Any;
@@ -11,57 +14,89 @@ use prost_types::Any;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// Primary key.
-    pub name: String,
+    pub name: Arc<str>,
     /// Equal exactly when the content is.
-    pub version: String,
+    pub version: Version,
     /// Other keys it answers to: `network/ip`.
     pub aliases: Vec<String>,
     /// What it belongs to. A client that asked for a resource named like a group gets the group's members too (a
     /// service's workloads); a client whose peer lists a group as its own gets them unasked (its node's workloads).
-    pub groups: Vec<String>,
-    /// The encoded message.
-    pub any: Any,
+    pub groups: Vec<Arc<str>>,
+    /// The whole [`Resource`], as it travels.
+    encoded: Bytes,
+}
+
+/// A version: a digest of the content, 32 hexadecimal digits on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(u128);
+
+impl Version {
+    /// Whether `text` is this version as it was sent.
+    pub fn is(self, text: &str) -> bool {
+        text.len() == DIGITS && u128::from_str_radix(text, 16) == Ok(self.0)
+    }
+}
+
+const DIGITS: usize = 32;
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// The aliases of a [`Resource`] and nothing else: appended to the others' bytes they are part of the same message.
+#[derive(Clone, PartialEq, Message)]
+struct Aliases {
+    #[prost(string, repeated, tag = "4")]
+    aliases: Vec<String>,
 }
 
 impl Entry {
     /// Encodes `message` under `name`.
-    pub fn new(type_url: &str, name: impl Into<String>, message: &impl Message) -> Self {
-        let value = message.encode_to_vec();
-        let version = format!("{:032x}", fnv1a_128(&value));
+    pub fn new(type_url: &str, name: impl Into<Arc<str>>, message: &impl Message) -> Self {
+        let (name, value) = (name.into(), message.encode_to_vec());
+        let version = Version(fnv1a_128(&value));
         let any = Any { type_url: type_url.to_owned(), value };
-        Self { name: name.into(), version, aliases: Vec::new(), groups: Vec::new(), any }
+        let (text, own) = (version.to_string(), (*name).to_owned());
+        let resource = Resource { version: text, resource: Some(any), name: own, ..Resource::default() };
+        Self { name, version, aliases: Vec::new(), groups: Vec::new(), encoded: resource.encode_to_vec().into() }
     }
 
-    /// With these other keys.
+    /// With these other keys, which it must not have yet.
     #[must_use]
     pub fn with_aliases(mut self, aliases: Vec<String>) -> Self {
-        self.aliases = aliases;
+        let more = Aliases { aliases };
+        let mut whole = Vec::with_capacity(self.encoded.len() + more.encoded_len());
+        whole.extend_from_slice(&self.encoded);
+        whole.extend(more.encode_to_vec());
+        self.encoded = whole.into();
+        self.aliases = more.aliases;
         self
     }
 
     /// As a member of these groups.
     #[must_use]
-    pub fn with_groups(mut self, groups: Vec<String>) -> Self {
+    pub fn with_groups(mut self, groups: Vec<Arc<str>>) -> Self {
         self.groups = groups;
         self
     }
 
-    /// What travels.
-    pub fn to_wire(&self) -> Resource {
-        Resource {
-            version: self.version.clone(),
-            resource: Some(self.any.clone()),
-            name: self.name.clone(),
-            aliases: self.aliases.clone(),
-            ttl: None,
-        }
+    /// What travels; every session sends these very bytes.
+    pub fn encoded(&self) -> Bytes {
+        self.encoded.clone()
     }
 
-    /// About how many bytes [`Self::to_wire`] takes when encoded.
+    /// The encoded message, for whoever looks at what is published.
+    pub fn content(&self) -> Vec<u8> {
+        let resource = Resource::decode(self.encoded()).ok();
+        resource.and_then(|resource| resource.resource).map(|any| any.value).unwrap_or_default()
+    }
+
+    /// About how many bytes it takes in a response.
     pub fn wire_size(&self) -> usize {
-        // Tags and lengths: at most 8 bytes for each of the six fields, and the same per alias.
-        let aliases: usize = self.aliases.iter().map(|alias| alias.len() + 8).sum();
-        self.version.len() + self.name.len() + self.any.type_url.len() + self.any.value.len() + aliases + 48
+        // The tag and the length.
+        self.encoded.len() + 8
     }
 }
 
@@ -84,7 +119,17 @@ mod tests {
         let entry = |text: &str| Entry::new("t", "n", &text.to_owned());
         assert_eq!(entry("x").version, entry("x").version);
         assert_ne!(entry("x").version, entry("y").version);
-        let entry = entry("x").with_aliases(vec!["/1.2.3.4".into()]);
-        assert!(entry.wire_size() >= entry.to_wire().encoded_len());
+    }
+
+    #[test]
+    fn what_travels_is_one_resource() {
+        let content = "x".to_owned();
+        let entry = Entry::new("t", "n", &content).with_aliases(vec!["/1.2.3.4".into(), "/::1".into()]);
+        let sent = Resource::decode(entry.encoded()).expect("a resource");
+        assert!(entry.version.is(&sent.version) && !entry.version.is("") && !entry.version.is(&sent.version[1..]));
+        assert_eq!((sent.name.as_str(), &sent.aliases), ("n", &entry.aliases));
+        let any = Any { type_url: "t".into(), value: content.encode_to_vec() };
+        assert_eq!(sent.resource, Some(any));
+        assert!(entry.wire_size() > sent.encoded_len());
     }
 }

@@ -15,10 +15,8 @@ use hyper_util::{
 use lateen_rt::{drain::Drain, inbox::Inbox, tasks::Tasks};
 use lateen_wire::{
     core::Node,
-    discovery::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse,
-        aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
-    },
+    discovery::DeltaDiscoveryRequest,
+    encoded::{self, AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
     type_url::{ADDRESS, AUTHORIZATION},
 };
 use lateen_xds::{
@@ -56,7 +54,7 @@ impl Events for Watching {
 
 #[tonic::async_trait]
 impl AggregatedDiscoveryService for Plane {
-    type DeltaAggregatedResourcesStream = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
+    type DeltaAggregatedResourcesStream = Pin<Box<dyn Stream<Item = Result<encoded::Response, Status>> + Send>>;
 
     async fn delta_aggregated_resources(
         &self,

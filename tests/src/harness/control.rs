@@ -2,7 +2,7 @@
 //!
 //! In: resources. Out: the same to every proxy that asks. It can be ended and started again on the same port.
 
-use std::{io, net::SocketAddr, pin::Pin};
+use std::{io, net::SocketAddr};
 
 use futures::Stream;
 use lateen_net::{
@@ -13,10 +13,8 @@ use lateen_rt::{drain::Drain, tasks::Tasks};
 use lateen_wire::{
     ca::istio_certificate_service_server::IstioCertificateServiceServer,
     core::Node,
-    discovery::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse,
-        aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
-    },
+    discovery::DeltaDiscoveryRequest,
+    encoded::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
     security, type_url, workload as wire,
 };
 use lateen_xds::{
@@ -108,7 +106,7 @@ impl Control {
 
     /// Withdraws a resource.
     pub fn remove(&self, type_url: &'static str, name: &str) {
-        self.table.publish([Publish::Remove(type_url, name.to_owned())]);
+        self.table.publish([Publish::Remove(type_url, name.into())]);
     }
 }
 
@@ -141,7 +139,7 @@ impl Events for AnyNode {
 
 #[tonic::async_trait]
 impl AggregatedDiscoveryService for Ads {
-    type DeltaAggregatedResourcesStream = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
+    type DeltaAggregatedResourcesStream = server::Responses;
 
     async fn delta_aggregated_resources(
         &self,
@@ -149,6 +147,6 @@ impl AggregatedDiscoveryService for Ads {
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let (responses, work) = server::serve(request.into_inner(), self.table.clone(), AnyNode, self.drain.clone());
         self.tasks.spawn("ads-stream", work);
-        Ok(Response::new(Box::pin(responses)))
+        Ok(Response::new(responses))
     }
 }

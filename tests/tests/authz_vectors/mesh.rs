@@ -164,10 +164,10 @@ pub fn outcome(verdict: &Verdict) -> Expect {
 
 fn decoded(publish: Publish) -> Change {
     match publish {
-        Publish::Put(url, entry) if url.ends_with("Authorization") => decode::policy(&entry.any.value).expect("valid"),
-        Publish::Put(_, entry) => decode::address(&entry.any.value).expect("valid"),
-        Publish::Remove(url, name) if url.ends_with("Authorization") => Change::RemovePolicy(name),
-        Publish::Remove(_, name) => Change::RemoveAddress(name),
+        Publish::Put(url, entry) if url.ends_with("Authorization") => decode::policy(&entry.content()).expect("valid"),
+        Publish::Put(_, entry) => decode::address(&entry.content()).expect("valid"),
+        Publish::Remove(url, name) if url.ends_with("Authorization") => Change::RemovePolicy((*name).into()),
+        Publish::Remove(_, name) => Change::RemoveAddress((*name).into()),
     }
 }
 

@@ -3,9 +3,12 @@
 //! In: batches of published resources ([`Table::publish`]), one stream of requests per proxy ([`serve`]). Out: responses.
 //! Absent on purpose: deriving resources, accepting connections, proving who the proxy is (the caller's `admit` decides).
 
+mod requests;
 mod stream;
 mod table;
+mod turn;
 
+pub use requests::REQUEST_MAX;
 pub use stream::{Events, Responses, serve};
 pub use table::{Publish, Table, View};
 
@@ -16,4 +19,10 @@ pub struct Peer {
     pub id: String,
     /// Groups whose members it gets unasked even where it asks key by key: `node/<its node>`.
     pub groups: Vec<String>,
+}
+
+impl Peer {
+    pub(crate) fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|one| one == group)
+    }
 }

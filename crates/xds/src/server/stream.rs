@@ -7,11 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use lateen_rt::{deadline::within, drain::Drain};
-use lateen_wire::{
-    core::Node,
-    discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
-    type_url,
-};
+use lateen_wire::{core::Node, discovery::DeltaDiscoveryRequest, encoded::Response, type_url};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -33,7 +29,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 const QUEUE: usize = crate::session::server::TYPES_MAX + 1;
 
 /// What goes to the transport.
-pub type Responses = ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
+pub type Responses = ReceiverStream<Result<Response, Status>>;
 
 /// What the caller wants to know of, and decide about, one stream.
 pub trait Events: Send + Sync + 'static {
@@ -78,7 +74,7 @@ where
     (ReceiverStream::new(queue), work)
 }
 
-type Queue = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
+type Queue = mpsc::Sender<Result<Response, Status>>;
 
 async fn run<S>(mut requests: S, table: &Table, events: &impl Events, responses: &Queue) -> Result<(), Status>
 where
@@ -100,11 +96,19 @@ where
         reported: BTreeMap::new(),
     };
     stream.take(&first)?;
+    // It may hold the name of every resource, and the stream lives for long.
+    drop(first);
+    let mut turn = table.turn();
     let settled = Instant::now() + SETTLE;
     let mut settling = !stream.session.is_subscribed(type_url::AUTHORIZATION);
     loop {
-        if !settling {
+        let has_first_picture = stream.session.has_first_picture();
+        let waits = settling || has_first_picture && turn.must_wait();
+        if !waits {
             stream.send(responses)?;
+        }
+        if !has_first_picture {
+            turn.give_up();
         }
         stream.report();
         // Dropping any branch loses nothing: requests and revisions stay where they are until taken.
@@ -120,6 +124,7 @@ where
                 changed.map_err(|_| Status::unavailable("the control plane is shutting down"))?;
                 table.with(|view| stream.session.collect(view)).map_err(|error| refused(&error))?;
             }
+            () = turn.next(), if has_first_picture && !settling => {}
             () = sleep_until(settled), if settling => settling = false,
             () = sleep_until(stream.cut_at.unwrap_or(settled)), if stream.cut_at.is_some() => {
                 return Err(Status::deadline_exceeded(format!("no acknowledgement within {ACKNOWLEDGE_TIMEOUT:?}")));
@@ -171,7 +176,10 @@ impl<E: Events> Live<'_, E> {
     }
 
     fn send(&mut self, responses: &Queue) -> Result<(), Status> {
-        while let Some(response) = self.session.next_response() {
+        let session = &mut self.session;
+        while let Some(response) =
+            self.table.with(|view| session.next_response(view)).map_err(|error| refused(&error))?
+        {
             metrics::counter!("lateen_xds_responses").increment(1);
             responses.try_send(Ok(response)).map_err(|_| Status::resource_exhausted("the proxy does not read"))?;
             self.cut_at.get_or_insert_with(|| Instant::now() + ACKNOWLEDGE_TIMEOUT);

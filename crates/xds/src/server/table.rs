@@ -5,12 +5,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    ops::Bound,
     sync::Arc,
 };
 
-use parking_lot::RwLock;
+use futures::Stream;
+use lateen_wire::discovery::DeltaDiscoveryRequest;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
+use tonic::{Status, body::Body};
 
+use super::{
+    requests::{Readers, requests},
+    turn::{Places, Turn},
+};
 use crate::resource::Entry;
 
 /// One change of the table.
@@ -19,7 +27,7 @@ pub enum Publish {
     /// This is its content from now on.
     Put(&'static str, Entry),
     /// It is no more: type and name.
-    Remove(&'static str, String),
+    Remove(&'static str, Arc<str>),
 }
 
 /// The published resources; clones share them.
@@ -32,6 +40,8 @@ pub struct Table {
 struct Shared {
     view: RwLock<View>,
     revision: watch::Sender<u64>,
+    places: Places,
+    readers: Readers,
 }
 
 /// The table at one moment.
@@ -42,27 +52,42 @@ pub struct View {
     log: VecDeque<Change>,
     /// Changes up to this revision are no longer in the log.
     forgotten: u64,
+    /// What [`View::since`] has answered at this revision: nearly all sessions ask the same.
+    answered: Mutex<Vec<Answered>>,
 }
+
+#[derive(Debug)]
+struct Answered {
+    type_url: String,
+    since: u64,
+    delta: Arc<Delta>,
+}
+
+/// Answers remembered at one revision. Sessions that are busy stay behind by some revisions, each by its own number.
+const ANSWERED_MAX: usize = 64;
 
 #[derive(Debug)]
 struct Change {
     revision: u64,
     type_url: &'static str,
-    name: String,
+    name: Arc<str>,
 }
 
 #[derive(Debug, Default)]
 struct Kind {
-    entries: BTreeMap<String, Arc<Entry>>,
-    by_alias: HashMap<String, BTreeSet<String>>,
-    by_group: HashMap<String, BTreeSet<String>>,
+    entries: BTreeMap<Arc<str>, Arc<Entry>>,
+    by_alias: HashMap<String, Names>,
+    by_group: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
+
+/// The names that have one alias: nearly always one. Sorted.
+type Names = smallvec::SmallVec<[Arc<str>; 1]>;
 
 /// What changed in one type.
 #[derive(Debug, Default)]
 pub(crate) struct Delta {
     pub(crate) put: Vec<Arc<Entry>>,
-    pub(crate) removed: Vec<String>,
+    pub(crate) removed: Vec<Arc<str>>,
 }
 
 /// Names remembered as changed. Sessions collect at each change, so only one that is stuck for this long loses its place.
@@ -77,7 +102,12 @@ impl Default for Table {
 impl Table {
     /// An empty table.
     pub fn new() -> Self {
-        let shared = Shared { view: RwLock::default(), revision: watch::Sender::new(0) };
+        let shared = Shared {
+            view: RwLock::default(),
+            revision: watch::Sender::new(0),
+            places: Places::default(),
+            readers: Readers::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -102,6 +132,19 @@ impl Table {
         look(&self.shared.view.read())
     }
 
+    /// When a stream may send its first picture.
+    pub(super) fn turn(&self) -> Turn {
+        self.shared.places.turn()
+    }
+
+    /// The requests in the body of one stream. Large ones of all streams are read a few at a time.
+    pub fn requests(
+        &self,
+        body: Body,
+    ) -> impl Stream<Item = Result<DeltaDiscoveryRequest, Status>> + Send + Unpin + use<> {
+        requests(body, self.shared.readers.clone())
+    }
+
     /// Hears of new revisions.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.shared.revision.subscribe()
@@ -123,6 +166,7 @@ impl View {
             kind.insert(entry);
         }
         self.log.push_back(Change { revision, type_url, name });
+        self.answered.get_mut().clear();
         true
     }
 
@@ -142,6 +186,14 @@ impl View {
     /// Everything of a type, by name.
     pub fn all(&self, type_url: &str) -> impl Iterator<Item = &Arc<Entry>> + use<'_> {
         self.kinds.get(type_url).into_iter().flat_map(|kind| kind.entries.values())
+    }
+
+    /// Those of a type whose names come after `name`, in their order; all without one.
+    pub(crate) fn after(&self, type_url: &str, name: Option<&Arc<str>>) -> impl Iterator<Item = &Arc<Entry>> {
+        let begin = name.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = (begin, Bound::Unbounded);
+        let kind = self.kinds.get(type_url).into_iter();
+        kind.flat_map(move |kind| kind.entries.range::<Arc<str>, _>(range)).map(|(_, entry)| entry)
     }
 
     /// The resource called `name`.
@@ -167,21 +219,34 @@ impl View {
     }
 
     /// What changed after `revision`; `None` if the log does not reach back so far.
-    pub(crate) fn since(&self, type_url: &str, revision: u64) -> Option<Delta> {
+    pub(crate) fn since(&self, type_url: &str, revision: u64) -> Option<Arc<Delta>> {
         if revision < self.forgotten {
             return None;
         }
+        let is_it = |one: &&Answered| one.since == revision && one.type_url == type_url;
+        let mut answered = self.answered.lock();
+        if let Some(found) = answered.iter().find(is_it) {
+            return Some(found.delta.clone());
+        }
+        let delta = Arc::new(self.changes_after(type_url, revision));
+        if answered.len() < ANSWERED_MAX {
+            answered.push(Answered { type_url: type_url.to_owned(), since: revision, delta: delta.clone() });
+        }
+        Some(delta)
+    }
+
+    fn changes_after(&self, type_url: &str, revision: u64) -> Delta {
         let recent = self.log.iter().rev().take_while(|change| change.revision > revision);
-        let names: BTreeSet<&str> =
-            recent.filter(|change| change.type_url == type_url).map(|change| change.name.as_str()).collect();
+        let names: BTreeSet<&Arc<str>> =
+            recent.filter(|change| change.type_url == type_url).map(|change| &change.name).collect();
         let mut delta = Delta::default();
         for name in names {
             match self.entry(type_url, name) {
                 Some(entry) => delta.put.push(entry.clone()),
-                None => delta.removed.push(name.to_owned()),
+                None => delta.removed.push(name.clone()),
             }
         }
-        Some(delta)
+        delta
     }
 }
 
@@ -190,11 +255,18 @@ impl Kind {
         self.by_group.get(group).into_iter().flatten().filter_map(|name| self.entries.get(name))
     }
 
-    fn insert(&mut self, entry: Entry) {
+    fn insert(&mut self, mut entry: Entry) {
         for alias in &entry.aliases {
-            self.by_alias.entry(alias.clone()).or_default().insert(entry.name.clone());
+            let names = self.by_alias.entry(alias.clone()).or_default();
+            if let Err(place) = names.binary_search(&entry.name) {
+                names.insert(place, entry.name.clone());
+            }
         }
-        for group in &entry.groups {
+        for group in &mut entry.groups {
+            // One text for all members.
+            if let Some((known, _)) = self.by_group.get_key_value(group) {
+                *group = known.clone();
+            }
             self.by_group.entry(group.clone()).or_default().insert(entry.name.clone());
         }
         self.entries.insert(entry.name.clone(), Arc::new(entry));
@@ -202,13 +274,19 @@ impl Kind {
 
     fn remove(&mut self, name: &str) {
         let Some(entry) = self.entries.remove(name) else { return };
-        for (index, keys) in [(&mut self.by_alias, &entry.aliases), (&mut self.by_group, &entry.groups)] {
-            for key in keys {
-                if let Some(names) = index.get_mut(key) {
-                    names.remove(name);
-                    if names.is_empty() {
-                        index.remove(key);
-                    }
+        for alias in &entry.aliases {
+            if let Some(names) = self.by_alias.get_mut(alias) {
+                names.retain(|one| **one != *name);
+                if names.is_empty() {
+                    self.by_alias.remove(alias);
+                }
+            }
+        }
+        for group in &entry.groups {
+            if let Some(names) = self.by_group.get_mut(group) {
+                names.remove(name);
+                if names.is_empty() {
+                    self.by_group.remove(group);
                 }
             }
         }
@@ -245,7 +323,7 @@ mod tests {
             Publish::Put(KIND, service),
         ]);
         let found = |key: &str| -> Vec<String> {
-            table.with(|view| view.find(KIND, key).iter().map(|entry| entry.name.clone()).collect())
+            table.with(|view| view.find(KIND, key).iter().map(|entry| (*entry.name).to_owned()).collect())
         };
         assert_eq!(found("/9.9.9.9"), ["ns/svc", "pod"]);
         assert_eq!(found("/1.1.1.1"), ["pod"]);
@@ -254,6 +332,19 @@ mod tests {
         table.publish([Publish::Remove(KIND, "pod".into())]);
         assert_eq!(found("/9.9.9.9"), ["ns/svc"]);
         assert!(found("/1.1.1.1").is_empty());
+    }
+
+    #[test]
+    fn sessions_at_one_revision_share_what_changed() {
+        let table = Table::new();
+        table.publish([put("a", "1")]);
+        let since = |revision| table.with(|view| view.since(KIND, revision)).expect("in the log");
+        assert!(Arc::ptr_eq(&since(0), &since(0)));
+        assert!(since(1).put.is_empty());
+        table.publish([put("b", "1")]);
+        assert_eq!((since(0).put.len(), since(1).put.len()), (2, 1));
+        table.publish([Publish::Remove(KIND, "a".into())]);
+        assert_eq!((since(1).put.len(), since(1).removed.len()), (1, 1));
     }
 
     #[test]

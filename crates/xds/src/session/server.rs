@@ -2,8 +2,9 @@
 //!
 //! In: requests, views of the table. Out: responses, at most one unanswered per type.
 //! For a wildcard subscription the names that were sent are not remembered: later removals come from the table's log, and
-//! on reconnect from what the client says it holds. What waits to be sent is merged by name, so a slow client costs at
-//! most one reference per resource.
+//! on reconnect from what the client says it holds. A client that holds nothing is sent the table in the order of names,
+//! and of what is still to come only the last name sent is kept: a thousand that connect at once cost no more than their
+//! responses. What else waits to be sent is merged by name, so a slow client costs at most one reference per resource.
 //!
 //! Order: new policies go out before the workloads that may name them, and removed policies only after the workloads
 //! that named them, because a proxy refuses what is ruled by a policy it does not know.
@@ -13,10 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use lateen_wire::{
-    discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
-    type_url,
-};
+use lateen_wire::{discovery::DeltaDiscoveryRequest, encoded::Response, type_url};
 
 use super::EVERYTHING;
 use crate::{
@@ -24,8 +22,9 @@ use crate::{
     server::{Peer, View},
 };
 
-/// A response stays below this, so that with its envelope it fits the 4 MiB many gRPC clients take by default.
-pub const RESPONSE_MAX: usize = 3_500_000;
+/// A response stays below this. Many gRPC clients take 4 MiB by default; what is on its way to a client lies in our memory
+/// as often as there are clients, so it is less.
+pub const RESPONSE_MAX: usize = 1_000_000;
 /// The most types one stream may name.
 pub const TYPES_MAX: usize = 16;
 /// The most keys one stream may ask for.
@@ -77,17 +76,32 @@ struct Kind {
     at: u64,
     /// The nonce of the answer that has not been acknowledged.
     pending: Option<String>,
-    /// To send. No name is in both.
-    put: BTreeMap<String, Arc<Entry>>,
-    removed: BTreeSet<String>,
+    /// The rest of a first picture.
+    sweep: Option<Sweep>,
+    /// To send. No name is in both, and none that a sweep will come to.
+    put: BTreeMap<Arc<str>, Arc<Entry>>,
+    removed: BTreeSet<Arc<str>>,
     /// A request is owed an answer, even an empty one.
     owed: bool,
+}
+
+/// A walk through all resources of a type, in the order of their names.
+#[derive(Debug, Default)]
+struct Sweep {
+    /// The last name that was sent.
+    done: Option<Arc<str>>,
+}
+
+impl Sweep {
+    fn will_reach(&self, name: &str) -> bool {
+        self.done.as_deref().is_none_or(|done| *name > *done)
+    }
 }
 
 #[derive(Debug)]
 enum Interest {
     Everything,
-    Names(BTreeSet<String>),
+    Names(BTreeSet<Arc<str>>),
 }
 
 impl ServerSession {
@@ -132,18 +146,24 @@ impl ServerSession {
         Ok(())
     }
 
-    /// The next response that may be sent now; call until there is none.
-    pub fn next_response(&mut self) -> Option<DeltaDiscoveryResponse> {
-        let policies_wait = self.kinds.iter().any(|kind| kind.is_policies() && !kind.put.is_empty());
+    /// The next response that may be sent now; call until there is none. It notes what changed first: a walk reads the
+    /// table as it is now, and a policy that a workload names by now must go out before it.
+    pub fn next_response(&mut self, view: &View) -> Result<Option<Response>, SessionError> {
+        self.collect(view)?;
+        Ok(self.next(view))
+    }
+
+    fn next(&mut self, view: &View) -> Option<Response> {
+        let policies_wait = self.kinds.iter().any(|kind| kind.is_policies() && kind.has_puts());
         let others_wait = self.kinds.iter().any(|kind| !kind.is_policies() && kind.has_work());
         let ready = self.kinds.iter_mut().find(|kind| {
             let held_back = !kind.is_policies() && policies_wait;
-            let only_removals = kind.is_policies() && others_wait && kind.put.is_empty() && !kind.owed;
+            let only_removals = kind.is_policies() && others_wait && !kind.has_puts() && !kind.owed;
             kind.pending.is_none() && kind.has_work() && !held_back && !only_removals
         })?;
         self.nonces += 1;
         let with_removals = !(ready.is_policies() && others_wait);
-        Some(ready.respond(self.nonces.to_string(), with_removals))
+        Some(ready.respond(self.nonces.to_string(), with_removals, view))
     }
 
     /// Whether an answer is out that the client has not acknowledged.
@@ -158,6 +178,11 @@ impl ServerSession {
             let settled = kind.pending.is_none() && !kind.has_work();
             (kind.type_url.as_str(), settled.then_some(kind.at))
         })
+    }
+
+    /// Whether a first picture is not complete yet.
+    pub fn has_first_picture(&self) -> bool {
+        self.kinds.iter().any(|kind| kind.sweep.is_some())
     }
 
     /// Whether this type was asked for on this stream.
@@ -179,6 +204,7 @@ impl Kind {
             interest: Interest::Names(BTreeSet::new()),
             at,
             pending: None,
+            sweep: None,
             put: BTreeMap::new(),
             removed: BTreeSet::new(),
             owed: true,
@@ -189,8 +215,12 @@ impl Kind {
         self.type_url == type_url::AUTHORIZATION
     }
 
+    fn has_puts(&self) -> bool {
+        !self.put.is_empty() || self.sweep.is_some()
+    }
+
     fn has_work(&self) -> bool {
-        self.owed || !self.put.is_empty() || !self.removed.is_empty()
+        self.owed || self.has_puts() || !self.removed.is_empty()
     }
 
     fn begin(&mut self, request: &DeltaDiscoveryRequest, (view, peer): (&View, &Peer)) -> Result<(), SessionError> {
@@ -214,12 +244,17 @@ impl Kind {
 
     fn want_everything(&mut self, view: &View, held: &BTreeMap<String, String>) {
         self.interest = Interest::Everything;
-        for entry in view.all(&self.type_url).filter(|entry| held.get(&entry.name) != Some(&entry.version)) {
+        if held.is_empty() {
+            self.put.clear();
+            self.sweep = view.all(&self.type_url).next().map(|_| Sweep::default());
+            return;
+        }
+        for entry in view.all(&self.type_url).filter(|entry| !holds(held, entry)) {
             self.queue_put(entry);
         }
         let gone: Vec<&String> = held.keys().filter(|name| view.entry(&self.type_url, name).is_none()).collect();
         for name in gone {
-            self.queue_removal(name.clone());
+            self.queue_removal(name.as_str().into());
         }
     }
 
@@ -228,7 +263,7 @@ impl Kind {
         self.remember(key)?;
         let found = view.find(&self.type_url, key);
         if found.is_empty() {
-            self.queue_removal(key.to_owned());
+            self.queue_removal(key.into());
         }
         found.iter().try_for_each(|entry| self.offer(entry, held))
     }
@@ -236,7 +271,7 @@ impl Kind {
     /// Queues `entry` unless the client holds exactly it; it is subscribed to from now on either way.
     fn offer(&mut self, entry: &Arc<Entry>, held: &BTreeMap<String, String>) -> Result<(), SessionError> {
         self.remember(&entry.name)?;
-        if held.get(&entry.name) != Some(&entry.version) {
+        if !holds(held, entry) {
             self.queue_put(entry);
         }
         Ok(())
@@ -247,7 +282,9 @@ impl Kind {
         if names.len() >= NAMES_MAX && !names.contains(name) {
             return Err(SessionError::TooManyNames { type_url: self.type_url.clone() });
         }
-        names.insert(name.to_owned());
+        if !names.contains(name) {
+            names.insert(name.into());
+        }
         Ok(())
     }
 
@@ -270,7 +307,7 @@ impl Kind {
         let nothing_held = BTreeMap::new();
         if let Interest::Names(names) = &mut self.interest {
             for name in &request.resource_names_unsubscribe {
-                names.remove(name);
+                names.remove(name.as_str());
             }
         }
         if request.resource_names_subscribe.is_empty() {
@@ -297,34 +334,39 @@ impl Kind {
         let delta = view.since(&self.type_url, self.at);
         let delta = delta.ok_or_else(|| SessionError::FellBehind { type_url: self.type_url.clone() })?;
         self.at = view.revision();
-        for entry in delta.put.iter().filter(|entry| self.interest.takes(entry, peer)).collect::<Vec<_>>() {
-            self.remember(&entry.name)?;
-            self.queue_put(entry);
+        for entry in &delta.put {
+            if self.interest.takes(entry, peer) {
+                self.remember(&entry.name)?;
+                self.queue_put(entry);
+            }
         }
-        for name in delta.removed {
-            if self.interest.took(&name) {
-                self.queue_removal(name);
+        for name in &delta.removed {
+            if self.interest.took(name) {
+                self.queue_removal(name.clone());
             }
         }
         Ok(())
     }
 
     fn queue_put(&mut self, entry: &Arc<Entry>) {
+        if self.sweep.as_ref().is_some_and(|sweep| sweep.will_reach(&entry.name)) {
+            return;
+        }
         self.removed.remove(&entry.name);
         self.put.insert(entry.name.clone(), entry.clone());
     }
 
-    fn queue_removal(&mut self, name: String) {
+    /// A removal is told even of a name that a sweep has not come to: the client may hold it from an earlier subscription.
+    fn queue_removal(&mut self, name: Arc<str>) {
         self.put.remove(&name);
         self.removed.insert(name);
     }
 
     /// As much of what waits as fits one response.
-    fn respond(&mut self, nonce: String, with_removals: bool) -> DeltaDiscoveryResponse {
+    fn respond(&mut self, nonce: String, with_removals: bool, view: &View) -> Response {
         self.owed = false;
         self.pending = Some(nonce.clone());
-        let mut response =
-            DeltaDiscoveryResponse { type_url: self.type_url.clone(), nonce, ..DeltaDiscoveryResponse::default() };
+        let mut response = Response { type_url: self.type_url.clone(), nonce, ..Response::default() };
         let mut room = RESPONSE_MAX;
         while let Some(first) = self.put.first_entry() {
             let size = first.get().wire_size();
@@ -333,9 +375,10 @@ impl Kind {
                 return response;
             }
             room = room.saturating_sub(size);
-            response.resources.push(first.remove().to_wire());
+            response.resources.push(first.remove().encoded());
         }
-        if !with_removals {
+        self.sweep_on(&mut response, &mut room, view);
+        if !with_removals || self.sweep.is_some() {
             return response;
         }
         while let Some(name) = self.removed.pop_first() {
@@ -346,10 +389,32 @@ impl Kind {
                 return response;
             }
             room = room.saturating_sub(size);
-            response.removed_resources.push(name);
+            response.removed_resources.push((*name).to_owned());
         }
         response
     }
+
+    /// Goes on with the first picture as far as there is room.
+    fn sweep_on(&mut self, response: &mut Response, room: &mut usize, view: &View) {
+        let Some(sweep) = self.sweep.take() else { return };
+        let mut done = sweep.done.clone();
+        for entry in view.after(&self.type_url, sweep.done.as_ref()) {
+            if entry.wire_size() > *room && !response.resources.is_empty() {
+                self.sweep = Some(Sweep { done });
+                return;
+            }
+            *room = room.saturating_sub(entry.wire_size());
+            response.resources.push(entry.encoded());
+            // What was told as gone and came again meanwhile is not gone.
+            self.removed.remove(&entry.name);
+            done = Some(entry.name.clone());
+        }
+    }
+}
+
+/// Whether a client that holds these versions holds exactly this.
+fn holds(held: &BTreeMap<String, String>, entry: &Entry) -> bool {
+    held.get(&*entry.name).is_some_and(|version| entry.version.is(version))
 }
 
 impl Interest {
@@ -359,8 +424,8 @@ impl Interest {
             Self::Everything => true,
             Self::Names(names) => {
                 names.contains(&entry.name)
-                    || entry.aliases.iter().any(|alias| names.contains(alias))
-                    || entry.groups.iter().any(|group| names.contains(group) || peer.groups.contains(group))
+                    || entry.aliases.iter().any(|alias| names.contains(alias.as_str()))
+                    || entry.groups.iter().any(|group| names.contains(group) || peer.is_in(group))
             }
         }
     }
