@@ -1,7 +1,7 @@
 //! A whole mesh in a lab of its own, driven as a user drives it.
 //!
 //! In: manifests, commands. Out: what `kubectl` printed, what a command in a pod printed, what crossed the wire.
-//! `LATEEN_TEST_PARTS` holds further words for `lateen lab up`, so that another mesh's parts can be put in the place of
+//! `SAME_NODE` says how pods of one node reach each other; `LATEEN_TEST_PARTS` holds further words for `lateen lab up`, so that another mesh's parts can be put in the place of
 //! ours (see `docs/interoperability.md`).
 //! The lab dies with the test process, however that ends: it is started to be killed with the thread that owns it.
 //! Absent on purpose: our own Kubernetes client. What a test sees is what a person would see.
@@ -18,7 +18,8 @@ use std::{
 
 use tokio::time::Instant;
 
-mod config;
+use crate::config;
+
 pub mod manifest;
 mod talk;
 mod wire;
@@ -56,7 +57,7 @@ impl Lab {
         let program = user.map_or_else(|| built().join("lateen"), |user| for_user(dir.path(), user));
         let mut lab = Self { dir, program, user, keep: None, keeper: None };
         let mut up = lab.lateen_command(&["lab", "up", "--foreground", "--timeout", "120"], &["--pdeathsig", "KILL"]);
-        up.args(config::parts().split_whitespace());
+        up.args(config::parts(lab.dir.path(), &lab.program.with_file_name("ztunnel")));
         let (keep, kept) = sync_channel(0);
         // A child dies with the thread that started it, and a test's thread may end before its lab's other users.
         let (up_tx, up_rx) = sync_channel(1);

@@ -17,6 +17,7 @@ use lateen_net::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::in_time;
+use crate::config;
 
 /// A running ztunnel.
 pub struct Ztunnel {
@@ -52,6 +53,7 @@ impl Ztunnel {
             .env("INPOD_UDS", start.agent)
             .env("ISTIO_META_DNS_CAPTURE", "false")
             .env("ZTUNNEL_WORKER_THREADS", "2")
+            .envs(config::same_node())
             .envs(start.extra.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());
