@@ -7,6 +7,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+mod cni;
 mod demo;
 mod lab;
 mod output;
@@ -29,6 +30,9 @@ enum Verb {
     /// What ztunnels know: workloads, services, policies, certificates, connections
     #[command(subcommand, visible_alias = "zc")]
     ZtunnelConfig(ztunnel_config::ZtunnelConfig),
+    /// What the node agents say of the pods they enrolled
+    #[command(subcommand)]
+    Cni(cni::Cni),
     /// Whether manifests say what can work; the same words as the webhook
     Validate(validate::Validate),
     /// Show the mesh's main job on a lab, step by step; ends by itself
@@ -53,6 +57,7 @@ pub fn run() -> ExitCode {
     let done = match arguments.verb {
         Verb::Lab(verb) => lab::run(verb),
         Verb::ZtunnelConfig(verb) => ztunnel_config::run(&verb),
+        Verb::Cni(verb) => cni::run(&verb),
         Verb::Validate(verb) => validate::run(&verb),
         Verb::Demo => demo::run(),
         Verb::Version { output } => version(output),

@@ -2,12 +2,18 @@
 //!
 //! In: environment variables. Out: [`Config`], valid. Absent on purpose: defaults anywhere else.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use lateen_cluster::enrol::{Enablement, EnablementSelector, Rules, standard_enablement};
 use lateen_telemetry::log;
 
-use crate::rules::{DnsCapture, Families, PodOptions, ProbeAddresses};
+use crate::{
+    install::{PLUGIN, Places},
+    rules::{DnsCapture, Families, PodOptions, ProbeAddresses},
+};
 
 /// Everything that may be set.
 #[derive(Debug, Clone)]
@@ -33,6 +39,10 @@ pub struct Config {
     /// ALLOW_SWITCH_TO_HOST_NS: whether the node's namespace is that of its first process, not ours. Off for an agent
     /// that shares the node's network.
     pub switch_to_host: bool,
+    /// CNI_INSTALL: whether the plugin is installed on the node, and where. Off where something else installs it.
+    pub install: Option<Places>,
+    /// POD_NAMESPACE
+    pub namespace: String,
     /// RUST_LOG, LOG_FORMAT
     pub log: log::Config,
 }
@@ -60,6 +70,7 @@ impl Config {
             filter: var("RUST_LOG").unwrap_or_else(|| "info".into()),
             format: parsed(var, "LOG_FORMAT", log::Format::Plain)?,
         };
+        let host_root: PathBuf = parsed(var, "HOST_ROOT", "/host".into())?;
         Ok(Self {
             node: node.ok_or_else(|| wrong("NODE_NAME", "set it from the pod's spec.nodeName"))?,
             run_dir: parsed(var, "CNI_AGENT_RUN_DIR", "/var/run/istio-cni".into())?,
@@ -69,7 +80,9 @@ impl Config {
             repair_rules: flag(var, "AMBIENT_RECONCILE_POD_RULES_ON_STARTUP", true)?,
             health_port: parsed(var, "HEALTH_PORT", 8000)?,
             metrics_port: parsed(var, "MONITORING_PORT", 15014)?,
-            host_root: parsed(var, "HOST_ROOT", "/host".into())?,
+            install: places(var, &host_root)?,
+            namespace: own_namespace(var),
+            host_root,
             switch_to_host: flag(var, "ALLOW_SWITCH_TO_HOST_NS", false)?,
             log,
         })
@@ -78,8 +91,31 @@ impl Config {
 
 type Var<'a> = &'a dyn Fn(&'static str) -> Option<String>;
 
+fn own_namespace(var: Var<'_>) -> String {
+    var("POD_NAMESPACE").filter(|name| !name.is_empty()).unwrap_or_else(|| "istio-system".into())
+}
+
+fn places(var: Var<'_>, host_root: &Path) -> Result<Option<Places>, ConfigError> {
+    if !flag(var, "CNI_INSTALL", true)? {
+        return Ok(None);
+    }
+    Ok(Some(Places {
+        net_dir: parsed(var, "MOUNTED_CNI_NET_DIR", host_root.join("etc/cni/net.d"))?,
+        bin_dir: parsed(var, "MOUNTED_CNI_BIN_DIR", host_root.join("opt/cni/bin"))?,
+        conf_name: file_name(var, "CNI_CONF_NAME")?,
+        source: parsed(var, "CNI_PLUGIN_SOURCE", Path::new("/opt/cni/bin").join(PLUGIN))?,
+    }))
+}
+
+fn file_name(var: Var<'_>, name: &'static str) -> Result<Option<String>, ConfigError> {
+    match var(name).filter(|text| !text.is_empty()) {
+        Some(text) if text.contains('/') => Err(wrong(name, "write a file's name without its directory")),
+        other => Ok(other),
+    }
+}
+
 fn enrolment(var: Var<'_>) -> Result<Rules, ConfigError> {
-    let mut rules = Rules::standard(&var("POD_NAMESPACE").unwrap_or_else(|| "istio-system".into()));
+    let mut rules = Rules::standard(&own_namespace(var));
     if let Some(list) = var("EXCLUDE_NAMESPACES") {
         rules.excluded_namespaces =
             list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
@@ -147,6 +183,9 @@ mod tests {
         assert_eq!((config.health_port, config.metrics_port), (8000, 15014));
         assert_eq!(config.pods, PodOptions::default());
         assert!(config.repair_rules);
+        let places = config.install.expect("installs by itself");
+        assert_eq!(places.net_dir, Path::new("/host/etc/cni/net.d"));
+        assert_eq!(places.source, Path::new("/opt/cni/bin/lateen-cni"));
         assert_eq!(config.enrolment.excluded_namespaces, ["kube-system"]);
         assert!(read(&[]).expect_err("no node").to_string().contains("NODE_NAME"));
     }
@@ -160,11 +199,13 @@ mod tests {
             ("EXCLUDE_NAMESPACES", "a, b"),
             ("AMBIENT_ENABLEMENT_SELECTOR", "- podSelector:\n    matchLabels: {mesh: 'yes'}\n"),
             ("HOST_PROBE_SNAT_IP", "169.254.1.1"),
+            ("CNI_INSTALL", "false"),
         ])
         .expect("valid");
         assert_eq!((config.pods.dns, config.pods.families), (DnsCapture::Off, Families::V4));
         assert_eq!(config.enrolment.excluded_namespaces, ["a", "b"]);
         assert_eq!(config.enrolment.enablement.len(), 1);
+        assert_eq!(config.install, None);
         assert_eq!(config.pods.probes.v4.to_string(), "169.254.1.1");
         for (name, value) in [
             ("AMBIENT_IPV6", "maybe"),
@@ -172,6 +213,8 @@ mod tests {
             ("HOST_PROBE_SNAT_IP", "::1"),
             ("AMBIENT_ENABLEMENT_SELECTOR", "{s3cret"),
             ("LOG_FORMAT", "xml"),
+            ("CNI_CONF_NAME", "../x"),
+            ("CNI_INSTALL", "perhaps"),
         ] {
             let error = read(&[("NODE_NAME", "n1"), (name, value)]).expect_err(name);
             assert!(error.to_string().contains(name), "{error}");
