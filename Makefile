@@ -7,15 +7,16 @@ export PATH := $(PATH):/usr/sbin:/sbin
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz bench bench-quick bench-micro bench-controller release test-charts manifests docs-values images packages-demo packages-test packages-images
+.PHONY: help build demo test lint fmt fuzz bench bench-quick bench-micro bench-controller release test-charts manifests docs-values images \
+	packages-demo packages-test packages-images packages-cluster cluster-build cluster-up test-cluster cluster-down
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
 TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 
 # The Debian packages a target needs; installed (as root) or named.
-packages-demo packages-test packages-images: packages-%:
+packages-demo packages-test packages-images packages-cluster: packages-%:
 	@.ci/packages $*
 
 # Instructions and allocations of the data path's operations, held against bench/micro/budgets.txt.
@@ -43,6 +44,21 @@ CHARTS := $(CARGO) test --locked --workspace --test charts
 test-charts: packages-test ## test the Helm charts (needs Go once, to build helm: two to three minutes)
 	tests/helm/helm version --short
 	$(CHARTS)
+
+# A cluster of genuine Kubernetes programs on this machine, without Docker (tests/cluster/README.md).
+cluster-build: packages-cluster ## build Kubernetes, etcd and CoreDNS into the cache, once (needs Go; about 15 minutes)
+	tests/cluster/build
+
+cluster-up: packages-cluster cluster-build build ## start two nodes of Kubernetes on this machine (as root)
+	tests/cluster/up
+
+# KUBECONFIG=… tests on any cluster; LATEEN_HUB and LATEEN_TAG name images that it can pull. One test at a time: they change
+# the one mesh of the cluster.
+test-cluster: ## install the mesh on the test cluster, or on that of KUBECONFIG, and test it there
+	$(CARGO) test --locked --workspace --test kubernetes -- --ignored --test-threads=1 --nocapture
+
+cluster-down: ## take the test cluster away, whatever is left of it (as root)
+	tests/cluster/down
 
 # --workspace keeps the features of all crates as in `make test`, so that what tidy builds is not built again.
 lint: ## formatting, clippy with warnings as errors, the walls (tests/tests/tidy)
