@@ -36,6 +36,19 @@ pub async fn run(api: Arc<Api>) {
     }
 }
 
+/// Whether the collector may find work once `object` goes or has gone. A look costs as much as there are objects, and most
+/// that go are pods of a living namespace that own nothing.
+pub fn may_have_work(api: &Api, target: &Target, object: &Value) -> bool {
+    let named = |pointer: &str| !object::list(object, pointer).is_empty();
+    let namespace = api.built_in("", "namespaces", "", object::namespace(object));
+    !target.resource.namespaced
+        || target.resource.origin == Origin::Custom
+        || named("/metadata/ownerReferences")
+        || named("/metadata/finalizers")
+        || namespace.is_none_or(|namespace| object::is_terminating(&namespace))
+        || api.store.has_dependents(object::uid(object))
+}
+
 /// One look at everything. Whether it changed anything.
 pub fn pass(api: &Api) -> bool {
     let _writer = api.writer.lock();

@@ -98,6 +98,8 @@ pub struct Store {
 struct Inner {
     revision: u64,
     tables: HashMap<GroupResource, Table>,
+    /// How many references name an owner, by its uid.
+    owners: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
@@ -137,8 +139,9 @@ impl Store {
         object::set(&mut object, &["metadata", "resourceVersion"], next.to_string());
         let object = Arc::new(object);
         table.objects.insert(key, object.clone());
-        table.remember(Event { revision: next, object: object.clone(), previous, removed: false });
+        table.remember(Event { revision: next, object: object.clone(), previous: previous.clone(), removed: false });
         inner.revision = next;
+        inner.follow_owners(previous.as_deref(), Some(&object));
         object
     }
 
@@ -151,9 +154,16 @@ impl Store {
         let mut last = (*previous).clone();
         object::set(&mut last, &["metadata", "resourceVersion"], next.to_string());
         let last = Arc::new(last);
+        inner.follow_owners(Some(&previous), None);
+        let table = inner.tables.get_mut(kind)?;
         table.remember(Event { revision: next, object: last.clone(), previous: Some(previous), removed: true });
         inner.revision = next;
         Some(last)
+    }
+
+    /// Whether an object names the one of this uid as its owner.
+    pub fn has_dependents(&self, uid: &str) -> bool {
+        self.inner.lock().owners.contains_key(uid)
     }
 
     /// One object.
@@ -198,6 +208,26 @@ impl Store {
     /// Wakes on every change of a kind; the value is the revision of the latest.
     pub fn changes(&self, kind: &GroupResource) -> watch::Receiver<u64> {
         self.inner.lock().tables.entry(kind.clone()).or_default().changed.subscribe()
+    }
+}
+
+impl Inner {
+    fn follow_owners(&mut self, before: Option<&Value>, after: Option<&Value>) {
+        let of = |object: &'_ Value| {
+            let owners = object::list(object, "/metadata/ownerReferences").iter();
+            owners.map(|owner| object::text(owner, "/uid").to_owned()).collect::<Vec<_>>()
+        };
+        for uid in after.map(of).unwrap_or_default() {
+            *self.owners.entry(uid).or_default() += 1;
+        }
+        for uid in before.map(of).unwrap_or_default() {
+            if let Some(count) = self.owners.get_mut(&uid) {
+                *count -= 1;
+                if *count == 0 {
+                    self.owners.remove(&uid);
+                }
+            }
+        }
     }
 }
 
@@ -251,6 +281,20 @@ mod tests {
         }
         assert_eq!(store.since(&kind, 0).expect_err("forgotten"), TooOld { asked: 0, oldest: 1 });
         assert_eq!(store.since(&kind, 1).expect("remembered").0.len(), HISTORY_MAX);
+    }
+
+    #[test]
+    fn owners_are_known_while_somebody_names_them() {
+        let store = Store::default();
+        let kind = GroupResource::new("", "things");
+        let owned = |name: &str, owner: &str| json!({"metadata": {"name": name, "namespace": "n", "ownerReferences": [{"uid": owner}]}});
+        store.put(&kind, owned("a", "u1"));
+        store.put(&kind, owned("b", "u1"));
+        store.put(&kind, owned("a", "u2"));
+        assert!(store.has_dependents("u1") && store.has_dependents("u2"));
+        store.remove(&kind, &ObjectKey::new("n", "b"));
+        store.put(&kind, object("a", 1));
+        assert!(!store.has_dependents("u1") && !store.has_dependents("u2"));
     }
 
     #[test]

@@ -99,7 +99,6 @@ pub fn delete_locked(api: &Api, target: &Target, mode: &DeleteMode) -> Result<De
     if is_finished(target, &object) {
         let last = api.store.remove(kind, &target.key());
         follow_up(api, target, false, &object);
-        api.collect.notify_one();
         return Ok(Deleted::Gone(target.shown(last.as_deref().unwrap_or(&object))));
     }
     let stored = api.store.put(kind, object);

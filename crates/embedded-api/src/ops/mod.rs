@@ -177,7 +177,8 @@ pub fn follow_up(api: &Api, target: &Target, created: bool, object: &Value) {
         crate::seed::furnish(api, object::name(object));
     }
     let owned = !object::list(object, "/metadata/ownerReferences").is_empty();
-    if object::is_terminating(object) || created && owned {
+    let goes = object::is_terminating(object) && crate::gc::may_have_work(api, target, object);
+    if goes || created && owned {
         api.collect.notify_one();
     }
 }

@@ -115,7 +115,6 @@ fn store(api: &Api, target: &Target, object: Value) -> Value {
     let gone = is_finished(target, &stored);
     if gone {
         let last = api.store.remove(kind, &target.key());
-        api.collect.notify_one();
         follow_up(api, target, false, &stored);
         return last.map_or_else(|| (*stored).clone(), |last| (*last).clone());
     }
