@@ -3,17 +3,16 @@
 //! In: streams of requests with a bearer token. Out: streams of responses from the table.
 //! A proxy must be who its node metadata says: the namespace and account of its token, on the node its pod runs on.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use lateen_rt::{drain::Drain, ready::Readiness, tasks::Tasks};
-use lateen_wire::{core::Node, discovery::DeltaDiscoveryRequest, encoded::AggregatedDiscoveryService, type_url};
+use lateen_wire::{core::Node, type_url};
 use lateen_xds::{
-    server::{Events, Peer, Responses, Table, serve},
+    server::{self, Events, Peer, Responses, Table, serve},
     session::server::Acknowledged,
 };
-use parking_lot::Mutex;
 use prost_types::value::Kind;
-use tonic::{Request, Response, Status, Streaming, body::Body};
+use tonic::{Status, body::Body, codegen::http, metadata::MetadataMap};
 
 use crate::{
     ca::{
@@ -44,19 +43,22 @@ pub struct Service {
     pub enforcement: Enforcement,
 }
 
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Service {
-    type DeltaAggregatedResourcesStream = Responses;
+impl Service {
+    /// Answers one call of [`METHOD`](lateen_xds::server::METHOD), as long as both sides like.
+    pub async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
+        let (parts, body) = request.into_parts();
+        match self.open(&MetadataMap::from_headers(parts.headers), body).await {
+            Ok(responses) => server::answer(responses),
+            Err(status) => status.into_http(),
+        }
+    }
 
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Responses>, Status> {
+    async fn open(&self, metadata: &MetadataMap, body: Body) -> Result<Responses, Status> {
         // Half a picture would take from a proxy what it knows.
         if !self.readiness.pending().is_empty() {
             return Err(refuse("not_ready", Status::unavailable("not ready yet; try again")));
         }
-        let caller = self.reviewer.caller(request.metadata()).await.map_err(|error| {
+        let caller = self.reviewer.caller(metadata).await.map_err(|error| {
             tracing::warn!(reason = error.reason(), %error, "a discovery stream was refused");
             let ours = error.is_ours();
             let status =
@@ -70,24 +72,11 @@ impl AggregatedDiscoveryService for Service {
             residents: self.residents.clone(),
             _counted: Counted::new(),
         };
-        let body = request.extensions().get::<BodyApart>().and_then(|body| body.0.lock().take()).unwrap_or_default();
-        let requests = self.table.requests(body);
-        let (responses, work) = serve(requests, self.table.clone(), proxy, self.drain.clone());
+        let (responses, work) = serve(self.table.requests(body), self.table.clone(), proxy, self.drain.clone());
         self.tasks.spawn("discovery stream", work);
-        Ok(Response::new(responses))
+        Ok(responses)
     }
 }
-
-/// The request with its body beside it: discovery reads that itself (`lateen_xds::server::Table::requests`), not by tonic.
-pub fn with_body_apart(request: http::Request<Body>) -> http::Request<Body> {
-    let (mut parts, body) = request.into_parts();
-    parts.extensions.insert(BodyApart(Arc::new(Mutex::new(Some(body)))));
-    http::Request::from_parts(parts, Body::empty())
-}
-
-/// Taken once.
-#[derive(Clone)]
-struct BodyApart(Arc<Mutex<Option<Body>>>);
 
 fn refuse(reason: &'static str, status: Status) -> Status {
     metrics::counter!(names::XDS_REFUSED, "reason" => reason).increment(1);

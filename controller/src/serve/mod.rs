@@ -14,9 +14,8 @@ use std::{
 
 use futures::Stream;
 use lateen_rt::drain::Drain;
-use lateen_wire::{
-    ca::istio_certificate_service_server::IstioCertificateServiceServer, encoded::AggregatedDiscoveryServiceServer,
-};
+use lateen_wire::ca::istio_certificate_service_server::IstioCertificateServiceServer;
+use lateen_xds::server::METHOD;
 use tonic::{
     Status,
     body::Body,
@@ -48,10 +47,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_connection_age(CONNECTION_AGE_MAX)
         .max_connection_age_grace(CONNECTION_GRACE);
-    let both = Both {
-        discovery: AggregatedDiscoveryServiceServer::new(discovery),
-        ca: IstioCertificateServiceServer::new(ca),
-    };
+    let both = Both { discovery, ca: IstioCertificateServiceServer::new(ca) };
     let ended = server.serve_with_incoming_shutdown(both, connections, async move { drain.draining().await }).await;
     if let Err(error) = ended {
         tracing::error!(%error, "the gRPC server ended");
@@ -61,7 +57,7 @@ pub async fn serve(
 /// Both services on one connection, told apart by path. (tonic's own router would bring a web framework along.)
 #[derive(Debug, Clone)]
 struct Both {
-    discovery: AggregatedDiscoveryServiceServer<discovery::Service>,
+    discovery: discovery::Service,
     ca: IstioCertificateServiceServer<ca::service::Service>,
 }
 
@@ -75,10 +71,11 @@ impl Service<http::Request<Body>> for Both {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
-        if service == AggregatedDiscoveryServiceServer::<discovery::Service>::NAME {
-            return self.discovery.call(discovery::with_body_apart(request));
+        if request.uri().path() == METHOD {
+            let answering = self.discovery.clone().answer(request);
+            return Box::pin(async move { Ok(answering.await) });
         }
+        let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
         if service == IstioCertificateServiceServer::<ca::service::Service>::NAME {
             return self.ca.call(request);
         }

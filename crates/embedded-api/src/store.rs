@@ -141,7 +141,7 @@ impl Store {
         table.objects.insert(key, object.clone());
         table.remember(Event { revision: next, object: object.clone(), previous: previous.clone(), removed: false });
         inner.revision = next;
-        inner.follow_owners(previous.as_deref(), Some(&object));
+        inner.follow_owners(previous.as_deref(), Some(&*object));
         object
     }
 
@@ -154,7 +154,7 @@ impl Store {
         let mut last = (*previous).clone();
         object::set(&mut last, &["metadata", "resourceVersion"], next.to_string());
         let last = Arc::new(last);
-        inner.follow_owners(Some(&previous), None);
+        inner.follow_owners(Some(&*previous), None);
         let table = inner.tables.get_mut(kind)?;
         table.remember(Event { revision: next, object: last.clone(), previous: Some(previous), removed: true });
         inner.revision = next;

@@ -1,13 +1,12 @@
 //! Delta discovery as a server speaks it that encodes each resource once, for all its clients.
 //!
 //! In: resources in their encoded form. Out: the same bytes on the wire as [`crate::discovery::DeltaDiscoveryResponse`],
-//! whose fields of one number these are. Decoding is the other message's business.
+//! whose fields of one number these are.
 
 use bytes::Bytes;
+use prost::{DecodeError, Message as _};
 
-pub use aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
-
-tonic::include_proto!("envoy.service.discovery.v3.AggregatedDiscoveryService");
+use crate::discovery::DeltaDiscoveryResponse;
 
 /// `envoy.service.discovery.v3.DeltaDiscoveryResponse`, its resources encoded already. To clone it copies no resource.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -26,12 +25,17 @@ pub struct Response {
     pub removed_resources: Vec<String>,
 }
 
+impl Response {
+    /// As a client reads it.
+    pub fn decoded(&self) -> Result<DeltaDiscoveryResponse, DecodeError> {
+        DeltaDiscoveryResponse::decode(self.encode_to_vec().as_slice())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
-
     use super::*;
-    use crate::discovery::{DeltaDiscoveryResponse, Resource};
+    use crate::discovery::Resource;
 
     #[test]
     fn it_is_the_same_message() {
@@ -51,5 +55,6 @@ mod tests {
             removed_resources: vec!["gone".into()],
         };
         assert_eq!(encoded.encode_to_vec(), whole.encode_to_vec());
+        assert_eq!(encoded.decoded(), Ok(whole));
     }
 }

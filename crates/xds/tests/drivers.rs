@@ -15,8 +15,10 @@ use hyper_util::{
 use lateen_rt::{drain::Drain, inbox::Inbox, tasks::Tasks};
 use lateen_wire::{
     core::Node,
-    discovery::DeltaDiscoveryRequest,
-    encoded::{self, AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
+    discovery::{
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse,
+        aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
+    },
     type_url::{ADDRESS, AUTHORIZATION},
 };
 use lateen_xds::{
@@ -26,7 +28,7 @@ use lateen_xds::{
     session::server::Acknowledged,
 };
 use tokio::{net::TcpListener, sync::watch};
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming, transport::Endpoint};
 
 #[derive(Clone)]
@@ -54,7 +56,7 @@ impl Events for Watching {
 
 #[tonic::async_trait]
 impl AggregatedDiscoveryService for Plane {
-    type DeltaAggregatedResourcesStream = Pin<Box<dyn Stream<Item = Result<encoded::Response, Status>> + Send>>;
+    type DeltaAggregatedResourcesStream = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
 
     async fn delta_aggregated_resources(
         &self,
@@ -64,7 +66,7 @@ impl AggregatedDiscoveryService for Plane {
         let events = Watching(self.acknowledged.clone());
         let (responses, work) = serve(request.into_inner(), self.table.clone(), events, drain);
         self.tasks.spawn("xds stream", work);
-        Ok(Response::new(Box::pin(responses)))
+        Ok(Response::new(Box::pin(responses.map(|one| one.map(|one| one.decoded().expect("the same message"))))))
     }
 }
 

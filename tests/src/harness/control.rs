@@ -2,9 +2,9 @@
 //!
 //! In: resources. Out: the same to every proxy that asks. It can be ended and started again on the same port.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, pin::Pin};
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use lateen_net::{
     listen::{self, ListenOptions},
     netns::Netns,
@@ -13,8 +13,10 @@ use lateen_rt::{drain::Drain, tasks::Tasks};
 use lateen_wire::{
     ca::istio_certificate_service_server::IstioCertificateServiceServer,
     core::Node,
-    discovery::DeltaDiscoveryRequest,
-    encoded::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
+    discovery::{
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse,
+        aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
+    },
     security, type_url, workload as wire,
 };
 use lateen_xds::{
@@ -139,7 +141,7 @@ impl Events for AnyNode {
 
 #[tonic::async_trait]
 impl AggregatedDiscoveryService for Ads {
-    type DeltaAggregatedResourcesStream = server::Responses;
+    type DeltaAggregatedResourcesStream = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
 
     async fn delta_aggregated_resources(
         &self,
@@ -147,6 +149,6 @@ impl AggregatedDiscoveryService for Ads {
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let (responses, work) = server::serve(request.into_inner(), self.table.clone(), AnyNode, self.drain.clone());
         self.tasks.spawn("ads-stream", work);
-        Ok(Response::new(responses))
+        Ok(Response::new(Box::pin(responses.map(|one| one.map(|one| one.decoded().expect("the same message"))))))
     }
 }

@@ -4,11 +4,13 @@
 //! Absent on purpose: deriving resources, accepting connections, proving who the proxy is (the caller's `admit` decides).
 
 mod requests;
+mod responses;
 mod stream;
 mod table;
 mod turn;
 
 pub use requests::REQUEST_MAX;
+pub use responses::{METHOD, answer};
 pub use stream::{Events, Responses, serve};
 pub use table::{Publish, Table, View};
 

@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use lateen_wire::{
     core::Node,
     discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
-    encoded::Response,
     type_url::{ADDRESS, AUTHORIZATION},
 };
-use prost::Message as _;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
@@ -70,7 +68,7 @@ impl Pair {
     fn server_send(&mut self) {
         let server = &mut self.server;
         while let Some(response) = self.table.with(|view| server.next_response(view)).expect("in the log") {
-            self.down.push_back(decoded(&response));
+            self.down.push_back(response.decoded().expect("the same message"));
         }
     }
 
@@ -122,11 +120,6 @@ impl Pair {
     fn names(&self, type_url: &str) -> Vec<&str> {
         self.store.keys().filter(|(of, _)| of == type_url).map(|(_, name)| name.as_str()).collect()
     }
-}
-
-/// As the client's end reads it.
-fn decoded(response: &Response) -> DeltaDiscoveryResponse {
-    DeltaDiscoveryResponse::decode(response.encode_to_vec().as_slice()).expect("the same message")
 }
 
 fn put(type_url: &'static str, name: &str, text: &str) -> Publish {
