@@ -7,7 +7,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz bench bench-quick bench-micro bench-controller release test-charts manifests docs-values images \
+.PHONY: help build demo test lint fmt fuzz bench bench-quick churn bench-micro bench-controller release test-charts manifests docs-values images \
 	packages-demo packages-test packages-images packages-cluster cluster-build cluster-up test-cluster cluster-down
 
 help: ## list the targets
@@ -86,6 +86,10 @@ bench-quick: packages-demo build ## two minutes of measuring (as root; optimised
 	$(BIN)/lateen-bench run --quick --ours target/quick/ztunnel --load target/quick/lateen-load --out target/bench-quick \
 		$(if $(RESUME),--resume) $(BENCH)
 
+churn: packages-demo build ## whether ztunnel's memory grows while connections, pods and policies come and go: MINUTES (30), as root
+	$(CARGO) build --locked --release -p lateen-ztunnel -p lateen-load
+	$(BIN)/lateen-bench churn --ours target/release/ztunnel --load target/release/lateen-load --minutes $(or $(MINUTES),30)
+
 bench-micro: packages-test ## count what operations of the data path cost, in instructions and allocations, beside their budgets
 	$(COUNT) -- --nocapture
 
@@ -96,11 +100,11 @@ manifests: ## render deploy/charts into deploy/manifests (needs Go once, to buil
 	deploy/manifests/render
 
 # The plugin runs on the node itself, whatever its libraries are, so it is linked with none.
-images: packages-images build ## OCI images of the mesh and of the demo's pods into target/images, for `ctr images import`
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked -p lateen-cni-plugin --target $(TRIPLE)
-	deploy/images/build --out target/images --plugin target/$(TRIPLE)/debug/lateen-cni
-	deploy/images/build --out target/images --hub docker.io/library --tag v1 echo
-	deploy/images/build --out target/images --hub docker.io/library --tag latest sleep
+images: packages-images release ## OCI images of the mesh, as shipped, and of the demo's pods into target/images, for `ctr images import`
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --release -p lateen-cni-plugin --target $(TRIPLE)
+	deploy/images/build --out target/images --bin target/release --plugin target/$(TRIPLE)/release/lateen-cni
+	deploy/images/build --out target/images --bin target/release --hub docker.io/library --tag v1 echo
+	deploy/images/build --out target/images --bin target/release --hub docker.io/library --tag latest sleep
 
 # The controller is built as shipped, what it is measured with only optimised. PEER_ISTIOD=/path measures Istio's
 # pilot-discovery beside it.

@@ -2,7 +2,12 @@
 //!
 //! In: a program. Out: networks and addresses to put load on, and the proxies' processes.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use lateen_lab::{
@@ -91,6 +96,11 @@ impl Bed {
     /// A pod.
     pub fn place(&mut self, side: Side, role: Role) -> anyhow::Result<&mut Place> {
         self.places.get_mut(&(side, role)).context("a pod of every lab")
+    }
+
+    /// Where its API is.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.lab.state.kubeconfig()
     }
 
     /// Ends the lab.

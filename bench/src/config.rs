@@ -61,6 +61,38 @@ pub(crate) struct Run {
     worlds: Option<PathBuf>,
 }
 
+/// Whether memory grows.
+#[derive(Debug, Args)]
+pub(crate) struct Churn {
+    /// Our ztunnel; by default the one beside this program
+    #[arg(long, value_name = "PATH")]
+    ours: Option<PathBuf>,
+    /// The load program; by default the one beside this program
+    #[arg(long, value_name = "PATH")]
+    load: Option<PathBuf>,
+    /// How long
+    #[arg(long, value_name = "MINUTES", default_value_t = 30)]
+    minutes: u32,
+}
+
+impl Churn {
+    /// The program.
+    pub fn program(&self) -> anyhow::Result<Program> {
+        program(OURS, &beside(self.ours.as_deref(), "ztunnel")?)
+    }
+
+    /// The load program.
+    pub fn load(&self) -> anyhow::Result<PathBuf> {
+        whole(&beside(self.load.as_deref(), "lateen-load")?)
+    }
+
+    /// How long everything comes and goes.
+    pub fn length(&self) -> Duration {
+        // A little more, so that the last minute is looked at too.
+        Duration::from_secs(60) * self.minutes.clamp(1, 600) + Duration::from_secs(5)
+    }
+}
+
 /// A ztunnel to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Program {

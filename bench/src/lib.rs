@@ -19,6 +19,7 @@ use clap::{Parser, Subcommand};
 
 mod apart;
 mod bed;
+mod churn;
 mod config;
 mod flame;
 mod header;
@@ -37,6 +38,7 @@ mod results;
 mod run;
 mod table;
 mod target;
+mod visit;
 
 #[derive(Debug, Parser)]
 #[command(name = "lateen-bench", version)]
@@ -49,6 +51,8 @@ struct Arguments {
 enum Verb {
     /// Measure programs side by side
     Run(config::Run),
+    /// Whether our ztunnel's memory grows while connections, pods and policies come and go
+    Churn(config::Churn),
     /// List what can be measured
     List,
     /// Write RESULTS.md and plots/ again from results.json
@@ -90,6 +94,7 @@ pub fn run() -> ExitCode {
     };
     let done = match arguments.verb {
         Verb::Run(asked) => outer::guarded(asked.bound() + AFTER, || run::run(&asked)),
+        Verb::Churn(asked) => outer::guarded(asked.length() + AFTER, || churn::run(&asked)),
         Verb::List => {
             item::all().iter().for_each(|item| println!("{}", item.name()));
             Ok(ExitCode::SUCCESS)

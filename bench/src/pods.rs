@@ -120,7 +120,8 @@ pub(crate) async fn make(kubeconfig: &Path) -> anyhow::Result<BTreeMap<(Side, Ro
     }
 }
 
-async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
+/// A client for the lab's API.
+pub(crate) async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
     let file = Kubeconfig::read_from(kubeconfig).context("reading the lab's kubeconfig")?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.context("the kubeconfig")?;
     Client::try_from(config).context("a client for the lab's API")
@@ -140,7 +141,7 @@ fn pod(side: Side, role: Role) -> serde_json::Value {
 }
 
 /// The address of a pod that runs and, on the meshed side, is enrolled.
-fn usable(pod: &Pod, side: Side) -> Option<IpAddr> {
+pub(crate) fn usable(pod: &Pod, side: Side) -> Option<IpAddr> {
     let status = pod.status.as_ref()?;
     let annotation = pod.metadata.annotations.as_ref().and_then(|all| all.get(ENROLLED)).map(String::as_str);
     let enrolled = side == Side::Plain || annotation == Some("enabled");
