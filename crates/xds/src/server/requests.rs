@@ -10,10 +10,12 @@ use std::{sync::Arc, time::Duration};
 use bytes::{Buf as _, BytesMut};
 use futures::{Stream, StreamExt as _, stream};
 use http_body_util::BodyDataStream;
-use lateen_rt::deadline::within;
 use lateen_wire::discovery::DeltaDiscoveryRequest;
 use prost::Message as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 use tonic::{Status, body::Body};
 
 /// The most one request may take: a proxy that reconnects names all it holds, about 100 bytes each.
@@ -24,8 +26,8 @@ const LARGE: usize = 256 * 1024;
 const KEPT: usize = 16 * 1024;
 /// Large requests read at a time.
 const READERS: usize = 16;
-/// For the next piece of a large request, while it holds a place.
-const PIECE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the whole of a large request, from when it has a place: a client that sends it in drops keeps nobody waiting for long.
+const LARGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Whether it is compressed, and its length.
 const HEAD: usize = 5;
 
@@ -43,7 +45,8 @@ struct Reading {
     pieces: BodyDataStream<Body>,
     buffer: BytesMut,
     readers: Readers,
-    place: Option<OwnedSemaphorePermit>,
+    /// Held until then at most, while a large request is read.
+    place: Option<(OwnedSemaphorePermit, Instant)>,
 }
 
 /// The requests in `body`, until it ends or is wrong.
@@ -68,13 +71,10 @@ impl Reading {
             let piece = if awaited < LARGE {
                 self.pieces.next().await
             } else {
-                if self.place.is_none() {
-                    // The semaphore is never closed.
-                    self.place = self.readers.0.clone().acquire_owned().await.ok();
-                    self.buffer.reserve(HEAD + awaited - self.buffer.len().min(awaited));
-                }
-                let piece = within("the rest of a large request", PIECE_TIMEOUT, self.pieces.next()).await;
-                piece.map_err(|late| Status::deadline_exceeded(late.to_string()))?
+                let until = self.take_place(awaited).await?;
+                let piece = timeout_at(until, self.pieces.next()).await;
+                let late = || Status::deadline_exceeded(format!("a large request took longer than {LARGE_TIMEOUT:?}"));
+                piece.map_err(|_elapsed| late())?
             };
             match piece {
                 Some(piece) => self.buffer.extend_from_slice(&piece?),
@@ -82,6 +82,19 @@ impl Reading {
                 None => return Err(Status::invalid_argument("the stream ends within a request")),
             }
         }
+    }
+
+    /// Waits for a place, unless it has one; until when it may keep it.
+    async fn take_place(&mut self, awaited: usize) -> Result<Instant, Status> {
+        if let Some((_, until)) = &self.place {
+            return Ok(*until);
+        }
+        let place = self.readers.0.clone().acquire_owned().await;
+        let place = place.map_err(|_closed| Status::unavailable("the control plane is shutting down"))?;
+        let until = Instant::now() + LARGE_TIMEOUT;
+        self.place = Some((place, until));
+        self.buffer.reserve(HEAD + awaited - self.buffer.len().min(awaited));
+        Ok(until)
     }
 
     fn take(&mut self, length: usize) -> Result<DeltaDiscoveryRequest, Status> {
@@ -169,6 +182,22 @@ mod tests {
         }
         assert_eq!(readers.0.available_permits(), READERS);
         assert_eq!(reading.next().await.expect("the end"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_comes_in_drops_gives_its_place_up() {
+        let bytes = framed(&request(10_000));
+        let drops = stream::unfold(bytes.into_iter(), |mut left| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let drop = Bytes::from(vec![left.next()?]);
+            Some((Ok::<_, Infallible>(BodyFrame::data(drop)), left))
+        });
+        let readers = Readers::default();
+        let mut read = requests(Body::new(StreamBody::new(drops)), readers.clone());
+        let end = read.next().await.expect("an end").expect_err("an error");
+        assert_eq!(end.code(), tonic::Code::DeadlineExceeded);
+        drop(read);
+        assert_eq!(readers.0.available_permits(), READERS);
     }
 
     #[tokio::test]
