@@ -81,18 +81,8 @@ impl Publisher {
             self.published.set(true);
             let first = self.inbox.drain().await;
             since = Instant::now();
-            batch = self.burst(first, since).await;
+            batch = burst(&self.inbox, self.pace, first, since).await;
         }
-    }
-
-    /// The first changes and those that follow closely.
-    async fn burst(&self, first: Vec<Change>, since: Instant) -> HashSet<Change> {
-        let mut batch: HashSet<Change> = first.into_iter().collect();
-        let end = since + self.pace.max;
-        while let Ok(more) = timeout_at(end.min(Instant::now() + self.pace.quiet), self.inbox.drain()).await {
-            batch.extend(more);
-        }
-        batch
     }
 
     /// Derives and publishes; gives the graph back, unless deriving panicked.
@@ -136,7 +126,55 @@ impl Publisher {
     }
 }
 
+/// The first changes and those that follow closely.
+async fn burst(inbox: &Inbox<Change>, pace: Pace, first: Vec<Change>, since: Instant) -> HashSet<Change> {
+    let mut batch: HashSet<Change> = first.into_iter().collect();
+    let end = since + pace.max;
+    while let Ok(more) = timeout_at(end.min(Instant::now() + pace.quiet), inbox.drain()).await {
+        batch.extend(more);
+    }
+    batch
+}
+
 /// Whether namespaces may have come into the mesh or left it.
 fn changes_scope(batch: &HashSet<Change>) -> bool {
     batch.iter().any(|change| matches!(change, Change::Namespace(_) | Change::Settings))
+}
+
+#[cfg(test)]
+mod tests {
+    use lateen_cluster::store::Key;
+    use lateen_rt::tasks::Tasks;
+
+    use super::*;
+
+    /// However many changes come, and however often the same object changes: a batch each half second, with each object
+    /// once. The clock is the test's.
+    #[tokio::test(start_paused = true)]
+    async fn a_storm_of_changes_is_a_batch_each_half_second() {
+        const CHANGES: u32 = 1_000;
+        let (inbox, tasks) = (Inbox::new(), Tasks::new());
+        let storm = inbox.clone();
+        tasks.spawn("storm", async move {
+            for turn in 0..CHANGES {
+                storm.push(Change::Pod(Key::new("shop", &format!("p{}", turn % 10))));
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let (began, mut batches) = (Instant::now(), Vec::new());
+        while let Ok(first) = timeout_at(Instant::now() + Duration::from_secs(1), inbox.drain()).await {
+            batches.push(burst(&inbox, Pace::default(), first, Instant::now()).await);
+        }
+        let lasted = began.elapsed().as_millis() / Pace::default().max.as_millis();
+        assert!(batches.len() as u128 <= lasted + 1, "{} batches in {lasted} half seconds", batches.len());
+        assert!(batches.iter().all(|batch| batch.len() <= 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_single_change_waits_for_quiet_only() {
+        let inbox = Inbox::new();
+        let since = Instant::now();
+        let batch = burst(&inbox, Pace::default(), vec![Change::Settings], since).await;
+        assert_eq!((batch.len(), since.elapsed()), (1, Pace::default().quiet));
+    }
 }

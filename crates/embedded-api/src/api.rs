@@ -16,7 +16,7 @@ use crate::{
     registry::Registry,
     resource::{Resource, Version},
     status::ApiError,
-    store::{GroupResource, ObjectKey, Store},
+    store::{GroupResource, HISTORY_MAX, ObjectKey, Store},
     token::{TokenError, Tokens},
 };
 
@@ -33,6 +33,8 @@ pub struct Options {
     pub advertise: Option<SocketAddr>,
     /// Who answers for nodes.
     pub nodes: Option<Arc<dyn NodeProxy>>,
+    /// How many past events of one resource watches can be continued from.
+    pub history_max: usize,
 }
 
 impl Default for Options {
@@ -43,6 +45,7 @@ impl Default for Options {
             names: Vec::new(),
             advertise: None,
             nodes: None,
+            history_max: HISTORY_MAX,
         }
     }
 }
@@ -112,7 +115,7 @@ impl Api {
     /// A server with the objects every cluster starts with.
     pub fn new(options: Options, ca_pem: String) -> Result<Self, TokenError> {
         let api = Self {
-            store: Store::default(),
+            store: Store::remembering(options.history_max),
             registry: Registry::new(),
             options,
             tokens: Tokens::new()?,

@@ -3,7 +3,7 @@
 //! In: finished objects. Out: objects by key, lists, and for watches the events after a revision.
 //! Absent on purpose: what is a valid object, who may write, waiting. Every call is short and holds one lock.
 //!
-//! Memory is bounded per resource: [`HISTORY_MAX`] events are remembered; a watch that falls further behind is told so.
+//! Memory is bounded per resource: so many events are remembered; a watch that falls further behind is told so.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::object;
 
-/// How many past events of one resource are kept for watches.
+/// How many past events of one resource are kept for watches, where nobody says otherwise.
 pub const HISTORY_MAX: usize = 4096;
 
 /// One stored kind: group and plural.
@@ -89,9 +89,16 @@ pub struct Snapshot {
 }
 
 /// The store.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Store {
     inner: Mutex<Inner>,
+    history_max: usize,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::remembering(HISTORY_MAX)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +125,11 @@ impl Default for Table {
 }
 
 impl Store {
+    /// A store that keeps so many past events of each resource.
+    pub fn remembering(history_max: usize) -> Self {
+        Self { inner: Mutex::default(), history_max }
+    }
+
     /// Puts `object` under its key, whatever was there, and gives it the next revision.
     /// An object that differs from the present one in nothing but its revision is not written again.
     pub fn put(&self, kind: &GroupResource, mut object: Value) -> Arc<Value> {
@@ -139,7 +151,8 @@ impl Store {
         object::set(&mut object, &["metadata", "resourceVersion"], next.to_string());
         let object = Arc::new(object);
         table.objects.insert(key, object.clone());
-        table.remember(Event { revision: next, object: object.clone(), previous: previous.clone(), removed: false });
+        let event = Event { revision: next, object: object.clone(), previous: previous.clone(), removed: false };
+        table.remember(event, self.history_max);
         inner.revision = next;
         inner.follow_owners(previous.as_deref(), Some(&*object));
         object
@@ -156,7 +169,8 @@ impl Store {
         let last = Arc::new(last);
         inner.follow_owners(Some(&*previous), None);
         let table = inner.tables.get_mut(kind)?;
-        table.remember(Event { revision: next, object: last.clone(), previous: Some(previous), removed: true });
+        let event = Event { revision: next, object: last.clone(), previous: Some(previous), removed: true };
+        table.remember(event, self.history_max);
         inner.revision = next;
         Some(last)
     }
@@ -232,10 +246,10 @@ impl Inner {
 }
 
 impl Table {
-    fn remember(&mut self, event: Event) {
+    fn remember(&mut self, event: Event, history_max: usize) {
         let revision = event.revision;
         self.history.push_back(event);
-        if self.history.len() > HISTORY_MAX
+        if self.history.len() > history_max
             && let Some(oldest) = self.history.pop_front()
         {
             self.forgotten = oldest.revision;
