@@ -3,6 +3,8 @@
 //! In: YAML, what the environment says. Out: [`Settings`], or the field that is wrong and how to mend it.
 //! The reference knows many more keys; those that concern L7 proxies or sidecars are passed over.
 
+mod sight;
+
 use std::sync::Arc;
 
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::LabelSelector};
@@ -84,24 +86,25 @@ impl Settings {
             tracing::warn!(?aliases, "trustDomainAliases has no effect on L4 policies; name each trust domain in them");
         }
         settings.discovery = selectors(&written)?;
+        settings.mesh.sight = sight::read(&written)?;
         Ok(settings)
     }
 }
 
 fn selectors(written: &Value) -> Result<Vec<Selector>, SettingsError> {
     let all: Vec<Value> = member(written, "discoverySelectors")?.unwrap_or_default();
-    let one = |(at, written): (usize, Value)| {
-        let field = format!("discoverySelectors[{at}]");
-        let wrong = |reason: String| SettingsError { field: field.clone(), reason };
-        let known = |key: &String| key == "matchLabels" || key == "matchExpressions";
-        if let Some(key) = written.as_object().and_then(|all| all.keys().find(|key| !known(key))) {
-            // What is not understood would select everything.
-            return Err(wrong(format!("{key:?} is unknown; use matchLabels and matchExpressions")));
-        }
-        let selector: LabelSelector = serde_json::from_value(written).map_err(|error| wrong(error.to_string()))?;
-        selector_of(&selector).map_err(|error| wrong(error.to_string()))
-    };
-    all.into_iter().enumerate().map(one).collect()
+    all.into_iter().enumerate().map(|(at, one)| selector(one, &format!("discoverySelectors[{at}]"))).collect()
+}
+
+fn selector(written: Value, field: &str) -> Result<Selector, SettingsError> {
+    let wrong = |reason: String| SettingsError { field: field.to_owned(), reason };
+    let known = |key: &String| key == "matchLabels" || key == "matchExpressions";
+    if let Some(key) = written.as_object().and_then(|all| all.keys().find(|key| !known(key))) {
+        // What is not understood would select everything.
+        return Err(wrong(format!("{key:?} is unknown; use matchLabels and matchExpressions")));
+    }
+    let selector: LabelSelector = serde_json::from_value(written).map_err(|error| wrong(error.to_string()))?;
+    selector_of(&selector).map_err(|error| wrong(error.to_string()))
 }
 
 fn member<T: DeserializeOwned>(written: &Value, field: &'static str) -> Result<Option<T>, SettingsError> {
@@ -255,6 +258,13 @@ mod tests {
             "discoverySelectors[1]",
         );
         check("discoverySelectors: [{labels: {a: b}}]", "discoverySelectors[0]");
+        check("defaultServiceExportTo: x", "defaultServiceExportTo");
+        let policies = |one: &str| format!("serviceEntryVisibility: {{policies: [{one}]}}");
+        check("serviceEntryVisibility: {default: NONE}", "serviceEntryVisibility");
+        check("serviceEntryVisibility: {defaultVisibility: SOME}", "serviceEntryVisibility");
+        let rules = "serviceEntryVisibility.policies[0].matchingRules[0]";
+        check(&policies("{visibility: NONE, matchingRules: [{}]}"), "serviceEntryVisibility");
+        check(&policies("{visibility: NONE, matchingRules: [{namespaceSelector: {labels: {a: b}}}]}"), rules);
     }
 
     #[test]

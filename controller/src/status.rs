@@ -17,7 +17,7 @@ use serde::Deserialize as _;
 use serde_json::json;
 
 use crate::{
-    derive::{enforced::ENFORCED, waypoint::BOUND, word::Word},
+    derive::{enforced::ENFORCED, visible::APPLIED, waypoint::BOUND, word::Word},
     graph::{Kind, Object, Reporter, Told},
     leader::Leading,
     names,
@@ -135,7 +135,7 @@ fn own(reporter: Reporter) -> &'static [&'static str] {
     match reporter {
         Reporter::Ztunnel => &["ZtunnelAccepted"],
         Reporter::Waypoint => &["WaypointAccepted"],
-        Reporter::Service => &[BOUND, "istio.io/WaypointMissing"],
+        Reporter::Service => &[BOUND, "istio.io/WaypointMissing", APPLIED],
         Reporter::WorkloadEntry => &[BOUND],
         Reporter::Enforcement => &[ENFORCED],
     }

@@ -9,7 +9,11 @@ use std::{path::PathBuf, time::Duration};
 use lateen_cluster::{client::Access, store::Key};
 use lateen_telemetry::log;
 
-use crate::{ca::authority::Lifetimes, derive::Mesh, publish::Pace};
+use crate::{
+    ca::authority::Lifetimes,
+    derive::{Mesh, visible::Sight},
+    publish::Pace,
+};
 
 /// What the program runs with.
 #[derive(Debug, Clone)]
@@ -103,6 +107,7 @@ impl Config {
                 trust_domain: or("TRUST_DOMAIN", "cluster.local"),
                 root_namespace: or("ROOT_NAMESPACE", &namespace),
                 dry_run: boolean(find, "AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY")?,
+                sight: Sight::default(),
             },
             revision: or("REVISION", ""),
             identity: find("POD_NAME").unwrap_or_else(|| format!("controller-{:016x}", rand::random::<u64>())),

@@ -15,6 +15,7 @@ use lateen_wire::workload::{
 
 use super::{
     Mesh, pod, service,
+    visible::Visible,
     waypoint::{self, Granted},
     word::{Truth, Word},
 };
@@ -33,6 +34,8 @@ pub struct HostAround<'a> {
     pub granted: &'a Granted,
     /// Whether this one counts for namespaces without an entry of their own.
     pub canonical: bool,
+    /// Who sees it.
+    pub visible: Visible,
 }
 
 /// The mesh's service for one host of an entry.
@@ -50,6 +53,7 @@ pub fn service(key: &Key, entry: &ServiceEntry, host: &str, around: HostAround<'
         ingress_use_waypoint: around.granted.ingress,
         load_balancing: balancing(entry, around.space),
         canonical: around.canonical,
+        visibility: around.visible.on_wire().into(),
         ..wire::Service::default()
     }
 }

@@ -13,6 +13,7 @@ pub mod peer;
 pub mod pod;
 pub mod service;
 pub mod targets;
+pub mod visible;
 pub mod waypoint;
 pub mod word;
 
@@ -37,6 +38,8 @@ pub struct Mesh {
     pub root_namespace: String,
     /// Whether proxies understand policies that are only evaluated.
     pub dry_run: bool,
+    /// Who sees service entries.
+    pub sight: visible::Sight,
 }
 
 impl Mesh {

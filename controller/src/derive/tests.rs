@@ -24,6 +24,7 @@ pub(crate) fn mesh() -> Mesh {
         trust_domain: "cluster.local".to_owned(),
         root_namespace: "istio-system".to_owned(),
         dry_run: false,
+        sight: crate::derive::visible::Sight::default(),
     }
 }
 

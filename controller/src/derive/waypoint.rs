@@ -34,6 +34,8 @@ pub struct Asker<'a> {
     pub traffic: Traffic,
     /// The cluster's network.
     pub network: &'a str,
+    /// Whether only its own namespace sees it, so that a waypoint elsewhere does not know it.
+    pub is_private: bool,
 }
 
 /// A Gateway with its class.
@@ -84,6 +86,7 @@ enum Refused {
     NotReady(Key),
     Denied(Key),
     Traffic(Key),
+    Private(Key),
 }
 
 impl Refused {
@@ -95,6 +98,10 @@ impl Refused {
             Self::Denied(key) => (
                 "AttachmentDenied",
                 format!("the waypoint {key} does not allow this namespace; see allowedRoutes of its listener"),
+            ),
+            Self::Private(key) => (
+                "CrossNamespaceWaypointForbidden",
+                format!("only its own namespace sees it, so the waypoint {key} does not know it"),
             ),
             Self::Traffic(key) => {
                 let kind = if traffic == Traffic::Workload { "workloads" } else { "services" };
@@ -129,7 +136,7 @@ pub fn resolve<'g>(asker: Asker<'_>, find: &dyn Fn(&Key) -> Option<Found<'g>>) -
             let silent = asker.traffic == Traffic::Workload && !is_own && matches!(refused, Refused::Traffic(_));
             let mut word = (!silent).then(|| refused.word(asker.traffic));
             let bypass = asker.wish.bypass || inherited.is_some_and(|wish| wish.bypass);
-            let is_missing = matches!(refused, Refused::NotReady(_)) && !bypass;
+            let is_missing = matches!(refused, Refused::NotReady(_) | Refused::Private(_)) && !bypass;
             let missing = (is_missing && (is_own || takes(find(key), asker.traffic))).then(|| nowhere(key));
             if let Some(word) = word.as_mut().filter(|_| missing.is_some()) {
                 word.message.push_str(MEANWHILE);
@@ -159,6 +166,9 @@ pub fn resolve<'g>(asker: Asker<'_>, find: &dyn Fn(&Key) -> Option<Found<'g>>) -
 }
 
 fn grant<'g>(asker: Asker<'_>, key: &Key, find: &dyn Fn(&Key) -> Option<Found<'g>>) -> Result<Bound, Refused> {
+    if asker.is_private && *key.namespace != *asker.namespace {
+        return Err(Refused::Private(key.clone()));
+    }
     let found = find(key).ok_or_else(|| Refused::NotReady(key.clone()))?;
     let address = address_of(found.gateway, key, asker.network).ok_or_else(|| Refused::NotReady(key.clone()))?;
     let nothing = Labels::new();

@@ -63,6 +63,30 @@ pub struct External {
     pub wish: Wish,
 }
 
+/// Who an entry says may see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Export {
+    /// All namespaces; a list of some is the same, since the wire cannot say it.
+    All,
+    /// Its own.
+    Own,
+    /// None.
+    Nobody,
+}
+
+impl Export {
+    /// Reads `exportTo` of an object in `namespace`; nothing is said by an empty list.
+    pub fn read(written: &[String], namespace: &str) -> Option<Self> {
+        let is_own = |entry: &String| entry == "." || entry == namespace;
+        match written {
+            [] => None,
+            all if all.iter().all(is_own) => Some(Self::Own),
+            all if all.iter().all(|entry| entry == "~") => Some(Self::Nobody),
+            _ => Some(Self::All),
+        }
+    }
+}
+
 /// What is used of a service entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceEntry {
@@ -90,6 +114,8 @@ pub struct ServiceEntry {
     pub allocate: bool,
     /// Which endpoints it prefers; `None` leaves it to the namespace.
     pub distribution: Option<Distribution>,
+    /// Who it says may see it, if it does.
+    pub export: Option<Export>,
     /// Which waypoint it asks for.
     pub wish: Wish,
     /// Whether it asks for something only a waypoint does.
@@ -142,6 +168,7 @@ impl ServiceEntry {
             allocated,
             allocate: own.get(labels::AUTO_ALLOCATE).is_none_or(|value| value != "false"),
             distribution: annotation(labels::TRAFFIC_DISTRIBUTION).map(|text| Distribution::annotated(text)),
+            export: Export::read(spec.export_to.as_deref().unwrap_or_default(), namespace),
             wish: Wish::of(meta, namespace),
             races_connects: annotation(labels::CONNECT_STRATEGY).is_some_and(|word| word == "RACE_FIRST_TCP_CONNECT"),
             generation: meta.generation.unwrap_or_default(),

@@ -19,7 +19,7 @@ use lateen_cluster::{labels, store::Reading};
 use lateen_types::label::Labels;
 
 pub use common::Common;
-pub use entry::{EndpointPlace, EntryPort, External, Resolution, ServiceEntry, WorkloadEntry};
+pub use entry::{EndpointPlace, EntryPort, Export, External, Resolution, ServiceEntry, WorkloadEntry};
 pub use gateway::{
     AllowedFrom, Gateway, GatewayClass, GatewayListener, GatewayPlace, InboundBinding, REMOTE_CLASS, Traffic,
 };
@@ -109,10 +109,13 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Whether the status of an object holds a condition of ours about waypoints.
+/// Whether the status of an object holds a condition of ours about waypoints or visibility.
 fn has_condition(data: &serde_json::Value) -> bool {
     let conditions = data.pointer("/status/conditions").and_then(serde_json::Value::as_array);
-    let ours = |one: &serde_json::Value| one["type"].as_str().is_some_and(|text| text.starts_with("istio.io/Waypoint"));
+    let begins = ["istio.io/Waypoint", "istio.io/Visibility"];
+    let ours = |one: &serde_json::Value| {
+        one["type"].as_str().is_some_and(|text| begins.iter().any(|begin| text.starts_with(begin)))
+    };
     conditions.is_some_and(|all| all.iter().any(ours))
 }
 

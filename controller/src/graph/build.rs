@@ -19,10 +19,11 @@ use crate::{
         gateway::{self, Way},
         peer,
         targets::{self, Ask, Target},
+        visible::Visible,
         waypoint::{self, Asker, Found, Granted},
         word::Word,
     },
-    facts::{self, Namespace, PeerAuthentication, Pod, Traffic, Wish},
+    facts::{self, Namespace, PeerAuthentication, Pod, ServiceEntry, Traffic, Wish},
 };
 
 impl Graph {
@@ -81,12 +82,13 @@ impl Graph {
         let holders = self.holders(host);
         let mut made = Made::default();
         for (key, entry) in holders.each {
-            let granted = self.grant(&key.namespace, &entry.wish, Traffic::Service);
+            let granted = self.grant_entry(key, entry);
             let around = entry::HostAround {
                 network: self.network(),
                 space: self.space(&key.namespace),
                 granted: &granted,
                 canonical: holders.canonical == Some(key),
+                visible: self.visible(key, entry),
             };
             made.resources.push(resource::service(entry::service(key, entry, host, around)));
             made.looked_at.extend(granted.looked_at);
@@ -106,8 +108,9 @@ impl Graph {
         let Some(found) = self.world.entries.find(key) else {
             return Made { told: vec![said(0, Vec::new(), false, true)], ..Made::default() };
         };
-        let granted = self.grant(&key.namespace, &found.wish, Traffic::Service);
-        let words: Vec<Word> = entry::missing(found, &granted).into_iter().chain(granted.word).collect();
+        let granted = self.grant_entry(key, found);
+        let seen = self.mesh.sight.word(self.visible(key, found));
+        let words: Vec<Word> = entry::missing(found, &granted).into_iter().chain(granted.word).chain(seen).collect();
         let mut made = Made {
             told: vec![said(found.generation, words, found.has_condition, false)],
             looked_at: granted.looked_at,
@@ -206,11 +209,9 @@ impl Graph {
                     bound(self.grant(&key.namespace, &service.wish, Traffic::Service))
                 })
             }
-            Ask::ServiceEntry(key) => self
-                .world
-                .entries
-                .find(key)
-                .map_or(Target::Absent, |entry| bound(self.grant(&key.namespace, &entry.wish, Traffic::Service))),
+            Ask::ServiceEntry(key) => {
+                self.world.entries.find(key).map_or(Target::Absent, |entry| bound(self.grant_entry(key, entry)))
+            }
             Ask::Gateway(key) if self.world.gateways.find(key).is_some() => Target::Bound,
             Ask::Gateway(_) => Target::Absent,
             Ask::GatewayClass(_) => Target::Bound,
@@ -323,8 +324,23 @@ impl Graph {
     }
 
     fn grant(&self, namespace: &str, wish: &Wish, traffic: Traffic) -> Granted {
-        let asker = Asker { namespace, space: self.space(namespace), wish, traffic, network: self.network() };
-        waypoint::resolve(asker, &|key| self.found(key))
+        waypoint::resolve(self.asker(namespace, wish, traffic), &|key| self.found(key))
+    }
+
+    fn grant_entry(&self, key: &Key, entry: &ServiceEntry) -> Granted {
+        let asker = self.asker(&key.namespace, &entry.wish, Traffic::Service);
+        let is_private = self.visible(key, entry) != Visible::Public;
+        waypoint::resolve(Asker { is_private, ..asker }, &|key| self.found(key))
+    }
+
+    fn asker<'a>(&'a self, namespace: &'a str, wish: &'a Wish, traffic: Traffic) -> Asker<'a> {
+        let space = self.space(namespace);
+        Asker { namespace, space, wish, traffic, network: self.network(), is_private: false }
+    }
+
+    /// Who sees an entry.
+    pub(super) fn visible(&self, key: &Key, entry: &ServiceEntry) -> Visible {
+        self.mesh.sight.of(entry, self.space(&key.namespace))
     }
 
     pub(super) fn all_ways(&self) -> Vec<Way> {

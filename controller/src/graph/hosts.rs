@@ -5,7 +5,7 @@ use lateen_types::label::Labels;
 
 use super::Graph;
 use crate::{
-    derive::entry::Behind,
+    derive::{entry::Behind, visible::Visible},
     facts::{self, ServiceEntry},
 };
 
@@ -13,7 +13,7 @@ use crate::{
 pub(super) struct Holders<'a> {
     /// One for each namespace.
     pub(super) each: Vec<(&'a Key, &'a ServiceEntry)>,
-    /// The one that counts elsewhere; none where a Kubernetes service has the name.
+    /// The one that counts elsewhere; none where a Kubernetes service has the name, or no other namespace sees any.
     pub(super) canonical: Option<&'a Key>,
 }
 
@@ -24,7 +24,8 @@ impl Graph {
         // Claimers come in the order of their keys, so those of a namespace come together.
         for key in self.world.entries_of_host.of(host) {
             let Some((key, entry)) = self.world.entries.pair(key) else { continue };
-            if service.as_ref().is_some_and(|service| service.namespace == key.namespace) {
+            let is_hidden = self.visible(key, entry) == Visible::Nowhere;
+            if is_hidden || service.as_ref().is_some_and(|service| service.namespace == key.namespace) {
                 continue;
             }
             match each.last_mut().filter(|(other, _)| other.namespace == key.namespace) {
@@ -33,7 +34,9 @@ impl Graph {
                 None => each.push((key, entry)),
             }
         }
-        let oldest = each.iter().min_by_key(|(key, entry)| (&entry.age, *key)).map(|(key, _)| *key);
+        // What only its own namespace sees cannot count for others.
+        let public = each.iter().filter(|(key, entry)| self.visible(key, entry) == Visible::Public);
+        let oldest = public.min_by_key(|(key, entry)| (&entry.age, *key)).map(|(key, _)| *key);
         Holders { canonical: oldest.filter(|_| service.is_none()), each }
     }
 

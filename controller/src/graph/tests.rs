@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lateen_types::label::Labels;
+use prost::Message as _;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 
@@ -87,6 +88,9 @@ fn entry(random: &mut StdRng, name: &str) -> ServiceEntry {
         0 => spec["workloadSelector"] = json!({"labels": labels(random)}),
         1 => spec["endpoints"] = json!([{"address": "192.0.2.9", "network": (["", "far"][random.random_range(0..2)])}]),
         _ => {}
+    }
+    if let Some(export) = [None, Some("."), Some("~"), Some("*")][random.random_range(0..4)] {
+        spec["exportTo"] = json!([export]);
     }
     let created = format!("2026-01-0{}T00:00:00Z", random.random_range(1..4));
     ServiceEntry { wish: wish(random), labels: labels(random), ..read_entry(name, Some(&created), spec, json!({})) }
@@ -362,6 +366,65 @@ fn a_host_that_several_claim_has_one_holder_in_each_namespace() {
     let one = service(&mut StdRng::seed_from_u64(7));
     let all = after(vec![Update::Service(Key::new("shop", "a"), Some(Arc::new(one)))]);
     assert_eq!(all, [&endpoint("web/other"), in_shop, in_web]);
+}
+
+/// What only its own namespace sees takes a name from nobody else, and what nobody sees from nobody at all.
+#[test]
+fn a_hidden_entry_holds_a_host_for_whoever_sees_it() {
+    use lateen_wire::workload::{Address, address::Type, service::Visibility};
+
+    let mut graph = Graph::new(mesh());
+    let entry = |space: &str, name: &str, (day, export): (u8, &str)| {
+        let spec = json!({"hosts": ["x.example"], "resolution": "DNS", "exportTo": [export]});
+        let read = read_entry(name, Some(&format!("2026-01-0{day}T00:00:00Z")), spec, json!({}));
+        Update::Entry(Key::new(space, name), Some(Arc::new(read)))
+    };
+    let mut services = BTreeMap::new();
+    let mut after = |updates: Vec<Update>| {
+        for change in graph.apply(&mesh(), updates).changes {
+            match change {
+                Publish::Put(_, entry) => {
+                    if let Some(Type::Service(one)) = Address::decode(&*entry.content()).expect("an address").r#type {
+                        services.insert((*entry.name).to_owned(), (one.canonical, one.visibility()));
+                    }
+                }
+                Publish::Remove(_, name) => _ = services.remove(&*name),
+            }
+        }
+        services.iter().map(|(name, (canonical, seen))| (name.clone(), *canonical, *seen)).collect::<Vec<_>>()
+    };
+    let seen = |space: &str, canonical, seen| (format!("{space}/x.example"), canonical, seen);
+    let all = after(vec![entry("shop", "aged", (1, ".")), entry("web", "young", (2, "*"))]);
+    assert_eq!(all, [seen("shop", false, Visibility::Namespace), seen("web", true, Visibility::Public)]);
+    let all = after(vec![entry("web", "young", (2, "~")), entry("web", "other", (3, "."))]);
+    assert_eq!(all, [seen("shop", false, Visibility::Namespace), seen("web", false, Visibility::Namespace)]);
+    let all = after(vec![entry("shop", "aged", (1, "~"))]);
+    assert_eq!(all, [seen("web", false, Visibility::Namespace)]);
+}
+
+/// Within one batch an address passes from one pod to another: what has it is never two workloads, nor the old one.
+#[test]
+fn an_address_passes_to_its_new_pod_after_the_old_one_is_gone() {
+    let mut graph = Graph::new(mesh());
+    let at = |account: &str| Pod {
+        addresses: vec!["10.0.0.9".parse().expect("an address")],
+        service_account: account.into(),
+        phase: Phase::Live,
+        ..pod(&mut StdRng::seed_from_u64(1))
+    };
+    let (old, new) = (Key::new("shop", "old"), Key::new("shop", "new"));
+    graph.apply(&mesh(), vec![Update::Pod(old.clone(), Some(Arc::new(at("a"))))]);
+    let batch = vec![Update::Pod(new, Some(Arc::new(at("b")))), Update::Pod(old, None)];
+    let names: Vec<String> = graph
+        .apply(&mesh(), batch)
+        .changes
+        .iter()
+        .map(|change| match change {
+            Publish::Put(_, entry) => format!("+{} {:?}", entry.name, entry.aliases),
+            Publish::Remove(_, name) => format!("-{name}"),
+        })
+        .collect();
+    assert_eq!(names, ["-Kubernetes//Pod/shop/old", "+Kubernetes//Pod/shop/new [\"/10.0.0.9\"]"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::{mesh, networking_object, read_entry, read_external, value};
 use crate::{
     derive::{
         entry::{self, Around, Behind, HostAround},
+        visible::Visible,
         waypoint::Granted,
     },
     facts,
@@ -19,7 +20,7 @@ fn key() -> Key {
 
 fn service(entry: &facts::ServiceEntry, host: &str, space: Option<&facts::Namespace>) -> wire::Service {
     let granted = Granted::default();
-    let around = HostAround { network: "net1", space, granted: &granted, canonical: true };
+    let around = HostAround { network: "net1", space, granted: &granted, canonical: true, visible: Visible::Public };
     entry::service(&key(), entry, host, around)
 }
 
@@ -234,4 +235,38 @@ fn what_only_a_waypoint_does_is_told() {
     check("*.b", false, false, Some("NoWaypointForWildcardService"));
     check("*.b", false, true, None);
     check("a.b", true, false, Some("NoWaypointForRacingConnectStrategy"));
+}
+
+#[test]
+fn the_settings_decide_who_sees_an_entry_and_then_the_entry() {
+    let entry = |export: Value| {
+        read_entry("db", None, json!({"hosts": ["x.example"], "resolution": "DNS", "exportTo": export}), json!({}))
+    };
+    let space = |team: &str| facts::Namespace {
+        labels: [("team".to_owned(), team.to_owned())].into(),
+        ..facts::Namespace::default()
+    };
+    let settings =
+        |text: &str| crate::settings::Settings::usual(mesh(), "istio-system").with(text).expect("valid").mesh.sight;
+    let check = |text: &str, export: Value, team: &str, (visible, reason): (Visible, Option<&str>)| {
+        let sight = settings(text);
+        let found = sight.of(&entry(export.clone()), Some(&space(team)));
+        assert_eq!(found, visible, "{text} {export} {team}");
+        assert_eq!(sight.word(found).map(|word| word.reason), reason, "{text} {export} {team}");
+    };
+    check("", json!(null), "a", (Visible::Public, None));
+    check("", json!(["*"]), "a", (Visible::Public, None));
+    check("", json!(["."]), "a", (Visible::Namespace, Some("Namespace")));
+    check("", json!(["shop"]), "a", (Visible::Namespace, Some("Namespace")));
+    check("", json!(["~"]), "a", (Visible::Nowhere, Some("None")));
+    check("", json!(["other"]), "a", (Visible::Public, None));
+    let own = "defaultServiceExportTo: ['.']";
+    check(own, json!(null), "a", (Visible::Namespace, Some("Namespace")));
+    check(own, json!(["*"]), "a", (Visible::Public, None));
+    let text = "serviceEntryVisibility:\n  defaultVisibility: NAMESPACE\n  policies:\n  - visibility: PUBLIC\n    \
+                matchingRules: [{namespaceSelector: {matchLabels: {team: a}}}]\n  - visibility: NONE\n    \
+                matchingRules: [{namespaceSelector: {matchLabels: {team: b}}}]\n";
+    check(text, json!(["~"]), "a", (Visible::Public, Some("Public")));
+    check(text, json!(["*"]), "b", (Visible::Nowhere, Some("None")));
+    check(text, json!(["*"]), "c", (Visible::Namespace, Some("Namespace")));
 }

@@ -40,6 +40,7 @@ struct Case {
     space: Namespace,
     wish: Wish,
     traffic: Traffic,
+    is_private: bool,
 }
 
 impl Case {
@@ -52,6 +53,7 @@ impl Case {
             space: Namespace::default(),
             wish: asks("w"),
             traffic: Traffic::Service,
+            is_private: false,
         }
     }
 
@@ -62,6 +64,7 @@ impl Case {
             wish: &self.wish,
             traffic: self.traffic,
             network: "net1",
+            is_private: self.is_private,
         };
         let find = |key: &Key| self.gateways.get(key).map(|gateway| Found { gateway, class: self.class.as_ref() });
         waypoint::resolve(asker, &find)
@@ -139,6 +142,23 @@ fn a_missing_waypoint_is_not_passed_by_unless_the_author_says_so() {
     check(&case, false);
     let case = Case { wish: asks("absent"), traffic: Traffic::Workload, ..Case::of(usual()) };
     check(&case, true);
+}
+
+/// A waypoint elsewhere does not know what only its own namespace sees; to go around it would be to go unseen.
+#[test]
+fn what_others_do_not_see_has_no_waypoint_elsewhere() {
+    let elsewhere = || Case {
+        namespace: "web",
+        is_private: true,
+        ..Case::of(waypoint(json!({}), json!({}), json!({"from": "All"})))
+    };
+    let mut case = elsewhere();
+    case.check(None, Some("CrossNamespaceWaypointForbidden"));
+    assert!(case.granted().missing.is_some());
+    case.wish.bypass = true;
+    assert!(case.granted().missing.is_none());
+    Case { is_private: false, ..elsewhere() }.check(Some("shop/w"), Some("WaypointAccepted"));
+    Case { is_private: true, ..Case::of(usual()) }.check(Some("shop/w"), Some("WaypointAccepted"));
 }
 
 #[test]
