@@ -1,6 +1,6 @@
 //! A controller against the embedded API server, both in this process, on free ports.
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, net::SocketAddr, time::Duration};
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 /// The longest anything may take here.
@@ -49,9 +50,13 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start() -> Self {
+        Self::start_with(Options::default()).await
+    }
+
+    pub async fn start_with(options: Options) -> Self {
         let _already = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let api = ApiServer::start(Options::default(), vec![listener]).await.expect("an API server");
+        let api = ApiServer::start(options, vec![listener]).await.expect("an API server");
         let directory = tempfile::tempdir().expect("a directory");
         let url = format!("https://{}", api.addresses()[0]);
         let path = directory.path().join("kubeconfig");
@@ -81,7 +86,12 @@ impl Cluster {
     /// Makes our kinds known, and those of the Gateway API that we follow.
     pub async fn define(&self) {
         let ours = lateen_cluster::crds::all().into_iter().map(|one| serde_json::to_value(one).expect("serializable"));
-        let theirs = [("Gateway", "gateways", "Namespaced"), ("GatewayClass", "gatewayclasses", "Cluster")];
+        let theirs = [
+            ("Gateway", "gateways", "Namespaced"),
+            ("GatewayClass", "gatewayclasses", "Cluster"),
+            ("HTTPRoute", "httproutes", "Namespaced"),
+            ("TLSRoute", "tlsroutes", "Namespaced"),
+        ];
         let all: Vec<Value> = ours.chain(theirs.map(gateway_kind)).collect();
         for mut one in all {
             one["apiVersion"] = json!("apiextensions.k8s.io/v1");
@@ -155,9 +165,21 @@ impl Cluster {
 
     /// A controller of this cluster.
     pub async fn controller(&self) -> Controller {
+        self.controller_with(self.kubeconfig()).await
+    }
+
+    /// A controller that reaches the cluster through a gate only.
+    pub async fn controller_behind(&self, gate: &Gate) -> Controller {
+        let path = self.directory.path().join("gated");
+        let text = self.api.kubeconfig(&format!("https://{}", gate.address), self.api.admin_token());
+        std::fs::write(&path, text).expect("writable");
+        self.controller_with(path).await
+    }
+
+    async fn controller_with(&self, kubeconfig: std::path::PathBuf) -> Controller {
         let mut config = Config::from_env().expect("a valid environment");
         config.ports = Ports { secure: 0, ready: 0, metrics: 0, admission: 0 };
-        config.access = lateen_cluster::client::Access::Kubeconfig(self.directory.path().join("kubeconfig"));
+        config.access = lateen_cluster::client::Access::Kubeconfig(kubeconfig);
         config.ca_directory = self.directory.path().join("no-ca");
         let sockets = Sockets::bind(&config).await.expect("free ports");
         let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
@@ -179,6 +201,45 @@ fn gateway_kind((kind, plural, scope): (&str, &str, &str)) -> Value {
             "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
             "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}}, "schema": schema}]}
     })
+}
+
+/// A way to the API server that can be closed: whoever is on it is cut, and nobody new comes through, as if the server
+/// were gone.
+pub struct Gate {
+    address: SocketAddr,
+    open: watch::Sender<bool>,
+    _tasks: Tasks,
+}
+
+impl Gate {
+    /// An open one.
+    pub async fn before(cluster: &Cluster) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let (address, target) = (listener.local_addr().expect("an address"), cluster.api.addresses()[0]);
+        let (open, seen) = watch::channel(true);
+        let tasks = Tasks::new();
+        let owner = tasks.clone();
+        tasks.spawn("gate", async move {
+            while let Ok((near, _)) = listener.accept().await {
+                if *seen.borrow() {
+                    owner.spawn("passage", pass(near, target, seen.clone()));
+                }
+            }
+        });
+        Self { address, open, _tasks: tasks }
+    }
+
+    pub fn set_open(&self, open: bool) {
+        self.open.send_replace(open);
+    }
+}
+
+async fn pass(mut near: TcpStream, target: SocketAddr, mut open: watch::Receiver<bool>) {
+    let Ok(mut far) = TcpStream::connect(target).await else { return };
+    tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+        _ = open.wait_for(|open| !*open) => {}
+    }
 }
 
 /// A running controller.
@@ -222,6 +283,12 @@ impl Controller {
             headers: Vec::new(),
         })
         .expect("a channel")
+    }
+
+    /// Ends without a word to anybody, as a process that is killed does.
+    pub async fn kill(self) {
+        self.drain.force();
+        self.tasks.join(DEADLINE).await.expect("it ends");
     }
 
     pub async fn end(self) {

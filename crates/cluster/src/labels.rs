@@ -48,6 +48,8 @@ pub const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
 
 /// Service, Namespace annotation: traffic distribution, for clusters whose Service has no such field.
 pub const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+/// Service annotation: the namespaces that see it, for proxies at layer 7.
+pub const EXPORT_TO: &str = "networking.istio.io/exportTo";
 /// EndpointSlice label: the Service it belongs to.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 

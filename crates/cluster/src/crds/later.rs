@@ -1,7 +1,7 @@
 //! Kinds users bring along that no program of ours acts on yet.
 //!
 //! In: the table below. Out: their definitions, so that applying them works and what is written is kept.
-//! Schemas name the fields of the spec and their types; what lies deeper is kept as it was written.
+//! Schemas name every field and its type ([`super::messages`]); what is free in the reference is kept as it was written.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceDefinition, CustomResourceDefinitionNames,
     CustomResourceDefinitionSpec, CustomResourceDefinitionVersion, CustomResourceSubresourceStatus,
     CustomResourceSubresources, CustomResourceValidation, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+    JSONSchemaPropsOrBool,
 };
 use kube::api::ObjectMeta;
+
+use super::messages;
 
 /// One kind.
 struct Later {
@@ -23,7 +26,7 @@ struct Later {
     /// `name=path` of the columns before the age.
     columns: &'static [(&'static str, &'static str)],
     description: &'static str,
-    /// `field:type`, a type being one of those [`schema`] knows.
+    /// `field:type`, a type being one of those [`schema`] knows, or a message.
     spec: &'static str,
 }
 
@@ -39,8 +42,8 @@ const TABLE: &[Later] = &[
         versions: &["v1alpha1"],
         columns: &[],
         description: "Code that sees the traffic of waypoints.",
-        spec: "selector:object targetRefs:objects phase:one(UNSPECIFIED,AUTHN,AUTHZ,STATS) priority:integer \
-               match:objects wasm:object lua:object",
+        spec: "selector:Selector targetRefs:[Target] phase:one(UNSPECIFIED,AUTHN,AUTHZ,STATS) priority:integer \
+               match:[TrafficSelector] wasm:Wasm lua:Lua",
     },
     Later {
         group: "extensions.istio.io",
@@ -50,10 +53,10 @@ const TABLE: &[Later] = &[
         versions: &["v1alpha1"],
         columns: &[],
         description: "WebAssembly that sees the traffic of waypoints.",
-        spec: "selector:object targetRef:object targetRefs:objects url:text sha256:text \
+        spec: "selector:Selector targetRef:Target targetRefs:[Target] url:text sha256:text \
                imagePullPolicy:one(UNSPECIFIED_POLICY,IfNotPresent,Always) imagePullSecret:text verificationKey:text \
                pluginConfig:object pluginName:text failStrategy:one(FAIL_CLOSE,FAIL_OPEN,FAIL_RELOAD) \
-               phase:one(UNSPECIFIED_PHASE,AUTHN,AUTHZ,STATS) priority:integer vmConfig:object match:objects \
+               phase:one(UNSPECIFIED_PHASE,AUTHN,AUTHZ,STATS) priority:integer vmConfig:VmConfig match:[TrafficSelector] \
                type:one(UNSPECIFIED_PLUGIN_TYPE,HTTP,NETWORK)",
     },
     Later {
@@ -64,7 +67,7 @@ const TABLE: &[Later] = &[
         versions: NETWORKING,
         columns: &[("Host", ".spec.host")],
         description: "How a service's endpoints are used once it has been chosen.",
-        spec: "host:text trafficPolicy:object subsets:objects exportTo:texts workloadSelector:object",
+        spec: "host:text trafficPolicy:TrafficPolicy subsets:[Subset] exportTo:texts workloadSelector:Selector",
     },
     Later {
         group: "networking.istio.io",
@@ -74,7 +77,7 @@ const TABLE: &[Later] = &[
         versions: &["v1alpha3"],
         columns: &[],
         description: "Patches of Envoy's configuration. Nothing in this mesh is Envoy.",
-        spec: "workloadSelector:object targetRefs:objects configPatches:objects priority:integer",
+        spec: "workloadSelector:LabelsSelector targetRefs:[Target] configPatches:[EnvoyPatch] priority:integer",
     },
     Later {
         group: "networking.istio.io",
@@ -84,7 +87,7 @@ const TABLE: &[Later] = &[
         versions: NETWORKING,
         columns: &[],
         description: "Ports a gateway listens on.",
-        spec: "servers:objects selector:object",
+        spec: "servers:[Server] selector:map",
     },
     Later {
         group: "networking.istio.io",
@@ -94,7 +97,7 @@ const TABLE: &[Later] = &[
         versions: &["v1beta1"],
         columns: &[],
         description: "Settings of proxies.",
-        spec: "selector:object concurrency:integer environmentVariables:object image:object",
+        spec: "selector:Selector concurrency:integer environmentVariables:map image:Image",
     },
     Later {
         group: "networking.istio.io",
@@ -104,8 +107,8 @@ const TABLE: &[Later] = &[
         versions: NETWORKING,
         columns: &[],
         description: "What sidecars see. There are none in this mesh.",
-        spec: "workloadSelector:object ingress:objects egress:objects inboundConnectionPool:object \
-               outboundTrafficPolicy:object",
+        spec: "workloadSelector:LabelsSelector ingress:[SidecarIngress] egress:[SidecarEgress] \
+               inboundConnectionPool:ConnectionPool outboundTrafficPolicy:Outbound",
     },
     Later {
         group: "networking.istio.io",
@@ -115,7 +118,7 @@ const TABLE: &[Later] = &[
         versions: NETWORKING,
         columns: &[("Gateways", ".spec.gateways"), ("Hosts", ".spec.hosts")],
         description: "Where requests to a host go.",
-        spec: "hosts:texts gateways:texts http:objects tls:objects tcp:objects exportTo:texts",
+        spec: "hosts:texts gateways:texts http:[HttpRoute] tls:[TlsRoute] tcp:[TcpRoute] exportTo:texts",
     },
     Later {
         group: "networking.istio.io",
@@ -125,7 +128,7 @@ const TABLE: &[Later] = &[
         versions: NETWORKING,
         columns: &[],
         description: "What workloads outside of Kubernetes have in common.",
-        spec: "metadata:object template:object probe:object",
+        spec: "metadata:GroupMetadata template:GroupTemplate probe:Probe",
     },
     Later {
         group: "security.istio.io",
@@ -135,7 +138,7 @@ const TABLE: &[Later] = &[
         versions: SECURITY,
         columns: &[],
         description: "Which tokens of requests are valid.",
-        spec: "selector:object targetRef:object targetRefs:objects jwtRules:objects",
+        spec: "selector:Selector targetRef:Target targetRefs:[Target] jwtRules:[JwtRule]",
     },
     Later {
         group: "telemetry.istio.io",
@@ -145,8 +148,8 @@ const TABLE: &[Later] = &[
         versions: &["v1", "v1alpha1"],
         columns: &[],
         description: "What waypoints report.",
-        spec: "selector:object targetRef:object targetRefs:objects tracing:objects metrics:objects \
-               accessLogging:objects",
+        spec: "selector:Selector targetRef:Target targetRefs:[Target] tracing:[Tracing] metrics:[Metrics] \
+               accessLogging:[AccessLogging]",
     },
 ];
 
@@ -207,9 +210,8 @@ impl Later {
     }
 
     fn object(&self) -> JSONSchemaProps {
-        let fields = self.spec.split_whitespace().filter_map(|field| field.split_once(':'));
-        let spec = of_type("object", Some(fields.map(|(name, kind)| (name.to_owned(), schema(kind))).collect()));
-        let properties = BTreeMap::from([("spec".to_owned(), spec), ("status".to_owned(), schema("object"))]);
+        let properties =
+            BTreeMap::from([("spec".to_owned(), message(self.spec)), ("status".to_owned(), schema("object"))]);
         JSONSchemaProps { description: Some(self.description.to_owned()), ..of_type("object", Some(properties)) }
     }
 
@@ -224,23 +226,45 @@ pub(super) fn older(group: &str, kind: &str) -> &'static [&'static str] {
     TABLE.iter().find(|later| later.group == group && later.kind == kind).map_or(&[], Later::older)
 }
 
+/// An object with these fields and no others.
+fn message(fields: &str) -> JSONSchemaProps {
+    let fields = fields.split_whitespace().filter_map(|field| field.split_once(':'));
+    of_type("object", Some(fields.map(|(name, kind)| (name.to_owned(), schema(kind))).collect()))
+}
+
 fn schema(kind: &str) -> JSONSchemaProps {
-    let list = |items: JSONSchemaProps| JSONSchemaProps {
-        items: Some(JSONSchemaPropsOrArray::Schema(Box::new(items))),
-        ..of_type("array", None)
-    };
+    let between = |open: char, close: char| kind.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
+    if let Some(items) = between('[', ']') {
+        return list(schema(items));
+    }
+    if let Some(values) = between('{', '}') {
+        return map(schema(values));
+    }
     match kind {
         "text" => of_type("string", None),
         "texts" => list(of_type("string", None)),
         "integer" => of_type("integer", None),
-        "objects" => list(schema("object")),
+        "integers" => list(of_type("integer", None)),
+        "number" => of_type("number", None),
+        "flag" => of_type("boolean", None),
+        "map" => map(of_type("string", None)),
         "object" => JSONSchemaProps { x_kubernetes_preserve_unknown_fields: Some(true), ..of_type("object", None) },
-        one => {
+        one if one.starts_with("one(") => {
             let words = one.trim_start_matches("one(").trim_end_matches(')').split(',');
             let words = words.map(|word| JSON(word.into())).collect();
             JSONSchemaProps { enum_: Some(words), ..of_type("string", None) }
         }
+        name => message(messages::fields_of(name).unwrap_or_default()),
     }
+}
+
+fn list(items: JSONSchemaProps) -> JSONSchemaProps {
+    JSONSchemaProps { items: Some(JSONSchemaPropsOrArray::Schema(Box::new(items))), ..of_type("array", None) }
+}
+
+fn map(values: JSONSchemaProps) -> JSONSchemaProps {
+    let values = JSONSchemaPropsOrBool::Schema(Box::new(values));
+    JSONSchemaProps { additional_properties: Some(values), ..of_type("object", None) }
 }
 
 fn of_type(kind: &str, properties: Option<BTreeMap<String, JSONSchemaProps>>) -> JSONSchemaProps {

@@ -4,6 +4,7 @@
 //! text. Run `cargo test -p lateen-cluster` after changing a type: the failing test says how to write the files anew.
 
 mod later;
+mod messages;
 
 use std::sync::LazyLock;
 

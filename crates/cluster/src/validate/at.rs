@@ -54,6 +54,12 @@ impl<'a> At<'a> {
         members.map(|(key, value)| (key.as_str(), Self { value, path: self.entry(key) })).collect()
     }
 
+    /// All members, nulls included.
+    pub(super) fn all_members(&self) -> Vec<(&'a str, Self)> {
+        let members = self.value.as_object().into_iter().flatten();
+        members.map(|(key, value)| (key.as_str(), Self { value, path: self.entry(key) })).collect()
+    }
+
     /// Itself as text; empty if it is none.
     pub(super) fn word(&self) -> &'a str {
         self.value.as_str().unwrap_or_default()

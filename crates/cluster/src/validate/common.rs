@@ -61,7 +61,7 @@ pub(super) fn scope(spec: &At<'_>, report: &mut Report) {
     }
 }
 
-fn target_ref(target: &At<'_>, report: &mut Report) {
+pub(super) fn target_ref(target: &At<'_>, report: &mut Report) {
     if target.text("name").is_empty() {
         report.error(target.field("name"), "the target has no name", "name one object");
     }
@@ -87,7 +87,12 @@ fn target_ref(target: &At<'_>, report: &mut Report) {
 
 /// C11 to C14 of `selector.matchLabels`.
 pub(super) fn selector(spec: &At<'_>, report: &mut Report) {
-    let Some(selector) = spec.get("selector") else { return };
+    selector_in(spec, "selector", report);
+}
+
+/// The same under another name.
+pub(super) fn selector_in(spec: &At<'_>, field: &str, report: &mut Report) {
+    let Some(selector) = spec.get(field) else { return };
     match selector.get("matchLabels").filter(|labels| !labels.members().is_empty()) {
         Some(labels) => pairs(&labels, report),
         None => report.warn(
@@ -132,14 +137,23 @@ pub(super) fn export_to(root: &At<'_>, spec: &At<'_>, none_allowed: bool, report
         let text = entry.word();
         let same = |other: &str| other == text || matches!((other, text), (".", own2) | (own2, ".") if own2 == own);
         if seen.iter().any(|other| same(other)) {
-            report.error(&entry.path, format!("{text:?} is there twice"), "remove one; . is the own namespace");
+            return report.error(&entry.path, format!("{text:?} is there twice"), "remove one; . is the own namespace");
         } else if matches!(text, "*" | "~") && entries.len() > 1 {
-            report.error(&entry.path, format!("{text:?} cannot stand with others"), "keep it alone, or remove it");
+            return report.error(
+                &entry.path,
+                format!("{text:?} cannot stand with others"),
+                "keep it alone, or remove it",
+            );
         } else if text == "~" && !none_allowed {
-            report.error(&entry.path, "\"~\" is for ServiceEntry only", "write namespaces, . or *");
+            return report.error(&entry.path, "\"~\" is for ServiceEntry only", "write namespaces, . or *");
         } else if !matches!(text, "." | "*" | "~") && !words::is_dns_label(text) {
-            report.error(&entry.path, format!("{text:?} is not a namespace"), "write a namespace, . or *");
+            return report.error(&entry.path, format!("{text:?} is not a namespace"), "write a namespace, . or *");
         }
         seen.push(text);
+    }
+    let further = entries.iter().find(|entry| words::is_dns_label(entry.word()) && entry.word() != own);
+    if let Some(further) = further.filter(|_| none_allowed) {
+        let reason = "at layer 4 what further namespaces see, all of them see";
+        report.warn(&further.path, reason, "write . for the own namespace alone, or *");
     }
 }

@@ -1,4 +1,4 @@
-//! `WorkloadEntry`, alone or as an endpoint of a `ServiceEntry`: W1 to W5.
+//! `WorkloadEntry`, alone, as an endpoint of a `ServiceEntry` or as a group's template: W1 to W5.
 
 use super::{
     at::{At, Report},
@@ -14,12 +14,15 @@ pub(super) enum Of {
     Static,
     /// An endpoint whose address may be a name.
     Named,
+    /// What entries of a group begin with; each has an address of its own.
+    Template,
 }
 
 pub(super) fn check(spec: &At<'_>, of: Of, report: &mut Report) {
     let address = spec.text("address");
     match address.strip_prefix("unix://") {
         Some(path) => unix(spec, path, report),
+        None if address.is_empty() && of == Of::Template => {}
         None if address.is_empty() && spec.text("network").is_empty() => {
             report.error(spec.field("address"), "there is no address", "write an IP address, or name a network");
         }
@@ -61,11 +64,11 @@ fn valid(spec: &At<'_>, address: &str, of: Of, report: &mut Report) {
             let mend = "write an IP address, or use resolution: DNS";
             report.error(field, format!("{address:?} is not an IP address"), mend);
         }
-        Of::Entry | Of::Named if !words::is_fqdn(address) || only_digits => {
+        Of::Entry | Of::Named | Of::Template if !words::is_fqdn(address) || only_digits => {
             let reason = format!("{address:?} is neither an IP address nor a host name");
             report.error(field, reason, "write for example 10.0.0.1 or db.example.com");
         }
-        Of::Entry | Of::Named => {}
+        Of::Entry | Of::Named | Of::Template => {}
     }
 }
 

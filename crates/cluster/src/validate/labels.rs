@@ -47,6 +47,13 @@ pub(super) fn check(root: &At<'_>, (group, kind): (&str, &str), report: &mut Rep
             labels::WAYPOINT_MISSING if text != labels::BYPASS => {
                 say(&value.path, format!("there is no {text:?}, so traffic is refused"), "write bypass, or remove it");
             }
+            labels::EXPORT_TO if kind == "Service" && text != "*" => {
+                say(
+                    &value.path,
+                    "at layer 4 it hides nothing".to_owned(),
+                    "use an AuthorizationPolicy to keep callers away",
+                );
+            }
             labels::BYPASS_INBOUND_CAPTURE | labels::DNS_CAPTURE if kind == "Pod" && !words::is_bool(text) => {
                 say(&value.path, format!("{text:?} is neither true nor false"), "write \"true\" or \"false\"");
             }

@@ -5,17 +5,30 @@
 
 mod at;
 mod authorization;
+mod cel;
 mod common;
+mod destination_rule;
+mod duration;
 mod endpoint;
+mod extension;
+mod field;
+mod gateway;
+mod gateway_routes;
 mod labels;
 mod peer;
+mod request_authentication;
+mod server_tls;
 mod service_entry;
 mod shape;
+mod sidecar;
+mod telemetry;
 #[cfg(test)]
 mod tests;
+mod virtual_service;
 mod waypoint;
 mod when;
 mod words;
+mod workload_group;
 
 use std::fmt;
 
@@ -73,21 +86,39 @@ pub fn review(object: &Value) -> Vec<Finding> {
         shape::check(schema, &root, &mut report);
         common::annotations(&root, kind, &mut report);
     }
-    match (group, kind) {
-        ("security.istio.io", "AuthorizationPolicy") => authorization::check(&root, &mut report),
-        ("security.istio.io", "PeerAuthentication") => peer::check(&root, &mut report),
-        ("networking.istio.io", "ServiceEntry") => service_entry::check(&root, &mut report),
-        ("networking.istio.io", "WorkloadEntry") => {
-            if let Some(spec) = root.get("spec") {
-                endpoint::check(&spec, endpoint::Of::Entry, &mut report);
-            }
-        }
-        ("gateway.networking.k8s.io", "Gateway") => waypoint::check(&root, &mut report),
-        _ => {}
-    }
+    by_kind(&root, (group, kind), &mut report);
     labels::check(&root, (group, kind), &mut report);
     if crds::is_later(group, kind) {
         report.warn("kind", format!("nothing acts on {kind} yet"), "it is kept, and has no effect in this release");
     }
     report.into_findings()
+}
+
+fn by_kind(root: &At<'_>, (group, kind): (&str, &str), report: &mut Report) {
+    match (group, kind) {
+        ("security.istio.io", "AuthorizationPolicy") => authorization::check(root, report),
+        ("security.istio.io", "PeerAuthentication") => peer::check(root, report),
+        ("security.istio.io", "RequestAuthentication") => request_authentication::check(root, report),
+        ("networking.istio.io", "ServiceEntry") => service_entry::check(root, report),
+        ("networking.istio.io", "WorkloadEntry") => {
+            if let Some(spec) = root.get("spec") {
+                endpoint::check(&spec, endpoint::Of::Entry, report);
+            }
+        }
+        ("networking.istio.io", "WorkloadGroup") => workload_group::check(root, report),
+        ("networking.istio.io", "VirtualService") => virtual_service::check(root, report),
+        ("networking.istio.io", "DestinationRule") => destination_rule::check(root, report),
+        ("networking.istio.io", "Gateway") => gateway::check(root, report),
+        ("networking.istio.io", "Sidecar") => sidecar::check(root, report),
+        ("networking.istio.io", "ProxyConfig") => extension::proxy_config(root, report),
+        ("networking.istio.io", "EnvoyFilter") => extension::envoy_filter(root, report),
+        ("telemetry.istio.io", "Telemetry") => telemetry::check(root, report),
+        ("extensions.istio.io", "WasmPlugin") => extension::wasm_plugin(root, report),
+        ("extensions.istio.io", "TrafficExtension") => extension::traffic_extension(root, report),
+        ("gateway.networking.k8s.io", "Gateway") => waypoint::check(root, report),
+        ("gateway.networking.k8s.io", kind) if gateway_routes::is_route(kind) => {
+            gateway_routes::check(root, kind, report);
+        }
+        _ => {}
+    }
 }
