@@ -1,6 +1,7 @@
 //! The controller end to end: objects in an API server, a proxy's streams and certificates on real sockets.
 
 mod admission;
+mod failures;
 mod harness;
 mod inputs;
 
@@ -74,6 +75,8 @@ struct Proxy {
     responses: Streaming<DeltaDiscoveryResponse>,
     addresses: BTreeMap<String, wire::Address>,
     policies: BTreeMap<String, security::Authorization>,
+    /// Of everything above, by name.
+    versions: BTreeMap<String, String>,
 }
 
 fn node(metadata: &[(&str, &str)]) -> Node {
@@ -84,16 +87,31 @@ fn node(metadata: &[(&str, &str)]) -> Node {
 }
 
 async fn open(channel: ControlChannel, node: Node) -> Result<Proxy, tonic::Status> {
+    open_knowing(channel, node, None).await
+}
+
+/// A stream of a proxy that held something before.
+async fn open_knowing(channel: ControlChannel, node: Node, before: Option<Proxy>) -> Result<Proxy, tonic::Status> {
+    let (addresses, policies, versions) =
+        before.map(|before| (before.addresses, before.policies, before.versions)).unwrap_or_default();
     let (requests, queue) = mpsc::channel(16);
     for kind in [type_url::ADDRESS, type_url::AUTHORIZATION] {
-        let request =
-            DeltaDiscoveryRequest { node: Some(node.clone()), type_url: kind.to_owned(), ..Default::default() };
+        let holds = |name: &String| {
+            if kind == type_url::ADDRESS { addresses.contains_key(name) } else { policies.contains_key(name) }
+        };
+        let known = versions.iter().filter(|(name, _)| holds(name));
+        let request = DeltaDiscoveryRequest {
+            node: Some(node.clone()),
+            type_url: kind.to_owned(),
+            initial_resource_versions: known.map(|(name, version)| (name.clone(), version.clone())).collect(),
+            ..Default::default()
+        };
         requests.send(request).await.expect("room in the queue");
     }
     let mut client = AggregatedDiscoveryServiceClient::new(channel);
     let stream = tokio_stream::wrappers::ReceiverStream::new(queue);
     let responses = client.delta_aggregated_resources(stream).await?.into_inner();
-    Ok(Proxy { requests, responses, addresses: BTreeMap::new(), policies: BTreeMap::new() })
+    Ok(Proxy { requests, responses, addresses, policies, versions })
 }
 
 impl Proxy {
@@ -110,8 +128,15 @@ impl Proxy {
     }
 
     async fn take(&mut self, response: DeltaDiscoveryResponse) {
+        let acknowledge = self.hold(response);
+        self.requests.send(acknowledge).await.expect("the stream lives");
+    }
+
+    /// Keeps what a response says; what would acknowledge it.
+    fn hold(&mut self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
         for resource in response.resources {
             let body = resource.resource.expect("a body").value;
+            self.versions.insert(resource.name.clone(), resource.version);
             if response.type_url == type_url::ADDRESS {
                 self.addresses.insert(resource.name, wire::Address::decode(&*body).expect("an address"));
             } else {
@@ -121,13 +146,20 @@ impl Proxy {
         for name in response.removed_resources {
             self.addresses.remove(&name);
             self.policies.remove(&name);
+            self.versions.remove(&name);
         }
-        let acknowledge = DeltaDiscoveryRequest {
+        DeltaDiscoveryRequest {
             type_url: response.type_url,
             response_nonce: response.nonce,
             ..DeltaDiscoveryRequest::default()
-        };
-        self.requests.send(acknowledge).await.expect("the stream lives");
+        }
+    }
+
+    fn workloads(&self) -> impl Iterator<Item = &wire::Workload> {
+        self.addresses.values().filter_map(|address| match address.r#type.as_ref()? {
+            wire::address::Type::Workload(workload) => Some(workload),
+            wire::address::Type::Service(_) => None,
+        })
     }
 
     fn workload(&self, name: &str) -> Option<&wire::Workload> {
