@@ -79,6 +79,7 @@ impl Joined {
             trust_domain: "cluster.local".to_owned(),
             root_namespace: "istio-system".to_owned(),
             dry_run,
+            sight: lateen_controller::derive::visible::Sight::default(),
         };
         let mut joined = Self { graph: Graph::new(mesh), store: WorldStore::new(None) };
         let pod = json!({
