@@ -30,8 +30,8 @@ demo: packages-demo build ## the story from nothing: plain, mesh, denied, plain 
 
 # Everything is built in one go first: tests run our programs from target/debug, and cargo builds the programs of other
 # packages only when asked to. The second command then finds everything built. The third runs the suites of the data path once
-# more without the short cut between pods of one node. The last builds some crates of ours once more, optimised, and counts what
-# operations of the data path cost.
+# more without the short cut between pods of one node. The fourth builds some crates of ours once more, optimised, and counts what
+# operations of the data path cost. The charts come last, where helm is there.
 test: packages-test ## build everything once and run all tests (as root: namespaces and rules are real)
 	$(CARGO) build --locked --workspace --all-targets
 	$(CARGO) test --locked --workspace --no-fail-fast
