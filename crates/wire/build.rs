@@ -1,8 +1,16 @@
 //! Compiles the `.proto` files beside this script; protox parses them, so no protoc binary is needed.
 use std::{error::Error, path::Path};
 
-const FILES: [&str; 7] =
-    ["status.proto", "core.proto", "discovery.proto", "workload.proto", "authorization.proto", "zds.proto", "ca.proto"];
+const FILES: [&str; 8] = [
+    "status.proto",
+    "core.proto",
+    "discovery.proto",
+    "workload.proto",
+    "authorization.proto",
+    "zds.proto",
+    "ca.proto",
+    "proxy.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let dir = Path::new("proto");

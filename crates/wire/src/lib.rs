@@ -64,6 +64,11 @@ pub mod ca {
     tonic::include_proto!("istio.v1.auth");
 }
 
+/// `lateen.proxy`: what waypoints and gateways do.
+pub mod proxy {
+    tonic::include_proto!("lateen.proxy");
+}
+
 pub mod encoded;
 
 /// The type URLs of the resources that travel in delta ADS.
@@ -74,4 +79,16 @@ pub mod type_url {
     pub const WORKLOAD: &str = "type.googleapis.com/istio.workload.Workload";
     /// L4 authorization policies.
     pub const AUTHORIZATION: &str = "type.googleapis.com/istio.security.Authorization";
+    /// What TLS needs, only for proxies that may read it.
+    pub const CREDENTIAL: &str = "type.googleapis.com/lateen.proxy.Credential";
+    /// Authorization policies of waypoints and gateways.
+    pub const POLICY: &str = "type.googleapis.com/lateen.proxy.Policy";
+    /// How a proxy sends to a service.
+    pub const DESTINATION: &str = "type.googleapis.com/lateen.proxy.Destination";
+    /// How a waypoint serves a service.
+    pub const SERVICE: &str = "type.googleapis.com/lateen.proxy.Service";
+    /// A waypoint or gateway itself.
+    pub const PROXY: &str = "type.googleapis.com/lateen.proxy.Proxy";
+    /// The extension of a workload that carries the labels destination rules choose by.
+    pub const LABELS: &str = "type.googleapis.com/lateen.proxy.Labels";
 }

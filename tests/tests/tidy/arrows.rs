@@ -16,7 +16,7 @@ const ROWS: &[&[&str]] = &[
     &["telemetry", "net", "policy", "cluster"],
     &["identity", "hbone", "xds", "state", "embedded-api"],
     &["lab"],
-    &["ztunnel", "controller", "cli", "cni-plugin", "cni-agent", "load"],
+    &["ztunnel", "waypoint", "controller", "cli", "cni-plugin", "cni-agent", "load"],
     &["tests", "bench", "micro", "bench-controller"],
 ];
 

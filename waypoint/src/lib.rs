@@ -1,0 +1,5 @@
+//! The L7 proxy of the mesh: tunnels in, requests routed, authorized and sent on to endpoints.
+//!
+//! In: connections, and the controller's resources. Out: connections to endpoints, access records, metrics.
+
+#![forbid(unsafe_code)]
