@@ -3,3 +3,10 @@
 //! In: connections, and the controller's resources. Out: connections to endpoints, access records, metrics.
 
 #![forbid(unsafe_code)]
+
+pub mod balance;
+pub mod book;
+pub mod filter;
+pub mod retry;
+pub mod route;
+pub mod upstream;

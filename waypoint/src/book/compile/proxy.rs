@@ -1,0 +1,165 @@
+//! `lateen.proxy.Proxy`.
+
+use std::{sync::Arc, time::Duration};
+
+use lateen_wire::proxy as wire;
+
+use super::{
+    error::{DecodeError, Within as _, bad_text, each, known, port, required, some_text, time},
+    route::http_route,
+    service::{host_pattern, tcp_routes},
+};
+use crate::{
+    book::{
+        names::service_of,
+        proxy::{
+            AccessLog, ClientCertificate, EscapedSlashes, Inside, Listener, ListenerKind, LogEncoding, Options,
+            PathNormalization, ProxyBook, Role, Terminate, TlsHost, TlsVersion, Underscores, VirtualHost,
+        },
+    },
+    route::{HostMap, RouteTable},
+};
+
+pub(super) fn proxy(from: wire::Proxy) -> Result<ProxyBook, DecodeError> {
+    let role = match known("role", from.role)? {
+        wire::Role::Waypoint => Role::Waypoint,
+        wire::Role::Gateway => Role::Gateway,
+        wire::Role::Unspecified => return Err(bad_text("role", "ROLE_UNSPECIFIED", "a role of this proxy")),
+    };
+    let service = |name: String| {
+        service_of(&name).ok_or_else(|| bad_text("", &name, "<gateway namespace>/<gateway>/<namespace>/<hostname>"))
+    };
+    Ok(ProxyBook {
+        namespace: from.namespace.into(),
+        name: from.name.into(),
+        role,
+        options: options(from.options.unwrap_or_default()).within("options")?,
+        listeners: each("listeners", from.listeners, |one| listener(one).map(Arc::new))?.into(),
+        services: each("services", from.services, service)?.into_iter().collect(),
+        policies: from.policies.into_iter().map(Into::into).collect(),
+        serves_services: from.serves_services,
+        serves_workloads: from.serves_workloads,
+        workloads: from.workloads.into_iter().map(|workload| workload.uid.into()).collect(),
+    })
+}
+
+/// What the `server` header says where nobody says otherwise.
+const SERVER: &str = "istio-envoy";
+/// The mesh's default.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn options(from: wire::Options) -> Result<Options, DecodeError> {
+    let detection = time("protocol_detection_timeout", from.protocol_detection_timeout)?;
+    Ok(Options {
+        path_normalization: match known("path_normalization", from.path_normalization)? {
+            wire::PathNormalization::Base => PathNormalization::Base,
+            wire::PathNormalization::None => PathNormalization::None,
+            wire::PathNormalization::MergeSlashes => PathNormalization::MergeSlashes,
+            wire::PathNormalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+        },
+        server_name: match from.server_name {
+            None => Some(SERVER.into()),
+            Some(name) => some_text(&name),
+        },
+        xfcc_client_identity: from.xfcc_client_identity,
+        trusted_proxies: from.trusted_proxies,
+        proxy_protocol: from.proxy_protocol,
+        protocol_detection_timeout: detection.filter(|timeout| !timeout.is_zero()),
+        http10: from.http10,
+        mirror_shadow_suffix: from.mirror_shadow_suffix,
+        preserve_header_case: from.preserve_header_case,
+        suppress_debug_headers: from.suppress_debug_headers,
+        access_log: access_log(from.access_log.unwrap_or_default())?,
+        connect_timeout: time("connect_timeout", from.connect_timeout)?.unwrap_or(CONNECT_TIMEOUT),
+        merge_slashes: from.merge_slashes,
+        escaped_slashes: match known("escaped_slashes", from.escaped_slashes)? {
+            wire::EscapedSlashes::Keep => EscapedSlashes::Keep,
+            wire::EscapedSlashes::Reject => EscapedSlashes::Reject,
+            wire::EscapedSlashes::UnescapeAndRedirect => EscapedSlashes::UnescapeAndRedirect,
+            wire::EscapedSlashes::UnescapeAndForward => EscapedSlashes::UnescapeAndForward,
+        },
+        underscores: match known("underscores", from.underscores)? {
+            wire::Underscores::Allow => Underscores::Allow,
+            wire::Underscores::Reject => Underscores::Reject,
+            wire::Underscores::Drop => Underscores::Drop,
+        },
+        labels: from.labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+    })
+}
+
+fn access_log(from: wire::AccessLog) -> Result<AccessLog, DecodeError> {
+    let encoding = match known("access_log.encoding", from.encoding)? {
+        wire::access_log::Encoding::Off => LogEncoding::Off,
+        wire::access_log::Encoding::Text => LogEncoding::Text,
+        wire::access_log::Encoding::Json => LogEncoding::Json,
+    };
+    Ok(AccessLog { encoding, format: from.format.into() })
+}
+
+fn listener(from: wire::Listener) -> Result<Listener, DecodeError> {
+    use wire::listener::Kind;
+    Ok(Listener {
+        bind_port: port("bind_port", from.bind_port)?,
+        port: port("port", from.port)?,
+        kind: match required("kind", from.kind)? {
+            Kind::Http(hosts) => ListenerKind::Http(virtual_hosts(hosts).within("http")?),
+            Kind::Tls(hosts) => ListenerKind::Tls(tls_hosts(hosts).within("tls")?),
+            Kind::Tcp(routes) => ListenerKind::Tcp(tcp_routes(routes).within("tcp")?),
+        },
+    })
+}
+
+fn virtual_hosts(from: wire::VirtualHosts) -> Result<HostMap<VirtualHost>, DecodeError> {
+    let one = |host: wire::VirtualHost| {
+        let pattern = host_pattern("host", &host.host)?;
+        let routes = RouteTable::new(each("routes", host.routes, http_route)?);
+        let routes = routes.map_err(|error| DecodeError::new("routes", error))?;
+        Ok((pattern, VirtualHost { routes, https_redirect: host.https_redirect }))
+    };
+    each("hosts", from.hosts, one).map(HostMap::new)
+}
+
+fn tls_hosts(from: wire::TlsHosts) -> Result<HostMap<TlsHost>, DecodeError> {
+    use wire::tls_host::Then;
+    let one = |host: wire::TlsHost| {
+        let then = match required("then", host.then)? {
+            Then::Terminate(given) => TlsHost::Terminate(Box::new(terminate(given).within("terminate")?)),
+            Then::Passthrough(routes) => TlsHost::Passthrough(tcp_routes(routes).within("passthrough")?),
+        };
+        Ok((host_pattern("host", &host.host)?, then))
+    };
+    each("hosts", from.hosts, one).map(HostMap::new)
+}
+
+fn terminate(from: wire::Terminate) -> Result<Terminate, DecodeError> {
+    use wire::terminate::Then;
+    Ok(Terminate {
+        credentials: from.credentials.into_iter().map(Into::into).collect(),
+        client_certificate: match known("client_certificate", from.client_certificate)? {
+            wire::ClientCertificate::Ignored => ClientCertificate::Ignored,
+            wire::ClientCertificate::Required => ClientCertificate::Required,
+            wire::ClientCertificate::Optional => ClientCertificate::Optional,
+            wire::ClientCertificate::OptionalUnverified => ClientCertificate::OptionalUnverified,
+            wire::ClientCertificate::Mesh => ClientCertificate::Mesh,
+        },
+        client_ca: some_text(&from.client_ca),
+        client_subject_alt_names: from.client_subject_alt_names.into_iter().map(Into::into).collect(),
+        client_spki_pins: from.client_spki_pins.into_iter().map(Into::into).collect(),
+        client_certificate_pins: from.client_certificate_pins.into_iter().map(Into::into).collect(),
+        min_version: version("min_version", from.min_version)?,
+        max_version: version("max_version", from.max_version)?,
+        cipher_suites: from.cipher_suites.into_iter().map(Into::into).collect(),
+        then: match required("then", from.then)? {
+            Then::Http(hosts) => Inside::Http(virtual_hosts(hosts).within("http")?),
+            Then::Tcp(routes) => Inside::Tcp(tcp_routes(routes).within("tcp")?),
+        },
+    })
+}
+
+fn version(field: &str, from: i32) -> Result<TlsVersion, DecodeError> {
+    Ok(match known(field, from)? {
+        wire::TlsVersion::TlsAuto => TlsVersion::Auto,
+        wire::TlsVersion::Tls12 => TlsVersion::V12,
+        wire::TlsVersion::Tls13 => TlsVersion::V13,
+    })
+}

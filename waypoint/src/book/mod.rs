@@ -1,0 +1,106 @@
+//! What this proxy does, compiled: one immutable snapshot that a request takes once and reads to its end.
+//!
+//! ```text
+//! resources ─► compile (each by itself) ─► Change ─► BookStore::apply: copy of the maps, one swap ─► requests
+//! ```
+//! In: changes made of single resources. Out: services with their routes, clusters, credentials, listeners; or why what is
+//! configured must be refused. Absent on purpose: protocol buffers (behind `compile`), endpoints and their health,
+//! choosing (see `route` and `balance`).
+
+pub mod cluster;
+pub mod compile;
+pub mod credential;
+mod names;
+pub mod proxy;
+pub mod route;
+pub mod service;
+mod store;
+pub mod tcp;
+
+use std::{collections::HashMap, sync::Arc};
+
+use lateen_types::name::NamespacedHostname;
+
+pub use self::{
+    cluster::{Cluster, TrafficPolicy, Upstream},
+    compile::DecodeError,
+    credential::Credential,
+    names::{Change, Kind},
+    proxy::ProxyBook,
+    route::{Action, Forward, HttpRoute, Target, Weighted},
+    service::{PortBook, Protocol, ServiceBook},
+    store::BookStore,
+};
+pub use crate::route::{RouteTable, View};
+
+/// Everything configured at one moment. A clone shares all it does not change.
+#[derive(Debug, Clone, Default)]
+pub struct Book {
+    proxy: Option<Arc<ProxyBook>>,
+    services: Arc<HashMap<NamespacedHostname, Arc<ServiceBook>>>,
+    clusters: Arc<HashMap<Upstream, Arc<Cluster>>>,
+    /// The same clusters by their service, so that a change finds what it replaces.
+    destinations: Arc<HashMap<NamespacedHostname, Arc<[Arc<Cluster>]>>>,
+    credentials: Arc<HashMap<Arc<str>, Arc<Credential>>>,
+}
+
+/// Why something that is configured must not be served. Its text is for operators.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A route names a destination that is not here.
+    #[error("the destination {0} has not arrived; check that the service, its port and the subset exist")]
+    DestinationMissing(Upstream),
+    /// A destination must not be used.
+    #[error("the destination {upstream} must not be used: {reason}")]
+    DestinationUnusable {
+        /// Which one.
+        upstream: Upstream,
+        /// What the controller says of it.
+        reason: Arc<str>,
+    },
+    /// TLS or a session needs a credential that is not here.
+    #[error("the credential {0} has not arrived; check that the secret exists and that this proxy may read it")]
+    CredentialMissing(Arc<str>),
+}
+
+impl Book {
+    /// The proxy itself; `None` until its resource has arrived: then nothing is served.
+    pub fn proxy(&self) -> Option<&Arc<ProxyBook>> {
+        self.proxy.as_ref()
+    }
+
+    /// How the service is served here. `None` when the proxy does not serve it, or it has not arrived: refuse.
+    pub fn service(&self, key: &NamespacedHostname) -> Option<&Arc<ServiceBook>> {
+        self.proxy.as_ref().filter(|proxy| proxy.services.contains(key))?;
+        self.services.get(key)
+    }
+
+    /// How to send to `upstream`; `None` where nothing is known of it.
+    pub fn cluster(&self, upstream: &Upstream) -> Option<&Arc<Cluster>> {
+        self.clusters.get(upstream)
+    }
+
+    /// How to send to `upstream`, or why nothing may be sent there.
+    pub fn usable(&self, upstream: &Upstream) -> Result<&Arc<Cluster>, Refusal> {
+        let cluster = self.cluster(upstream).ok_or_else(|| Refusal::DestinationMissing(upstream.clone()))?;
+        match &cluster.unusable {
+            None => Ok(cluster),
+            Some(reason) => Err(Refusal::DestinationUnusable { upstream: upstream.clone(), reason: reason.clone() }),
+        }
+    }
+
+    /// The credential called `name`.
+    pub fn credential(&self, name: &Arc<str>) -> Result<&Arc<Credential>, Refusal> {
+        self.credentials.get(name).ok_or_else(|| Refusal::CredentialMissing(name.clone()))
+    }
+
+    /// All services that have arrived, in no order; for dumps and for asking for their endpoints.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<ServiceBook>> {
+        self.services.values()
+    }
+
+    /// All clusters that have arrived, in no order.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.values()
+    }
+}

@@ -1,0 +1,115 @@
+//! What a resource is called, and what its arrival or its end changes.
+//!
+//! In: compiled resources, and names of removed ones. Out: changes of a [`Book`]. Absent on purpose: reading resources.
+
+use std::{collections::HashMap, sync::Arc};
+
+use lateen_types::name::NamespacedHostname;
+use lateen_wire::type_url;
+
+use super::{Book, Cluster, Credential, ProxyBook, ServiceBook};
+
+/// The kinds of resources that make a book.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The proxy itself.
+    Proxy,
+    /// How a service is served.
+    Service,
+    /// How a service is sent to.
+    Destination,
+    /// What TLS needs.
+    Credential,
+}
+
+impl Kind {
+    /// All, in the order in which they are pushed.
+    pub const ALL: [Self; 4] = [Self::Credential, Self::Destination, Self::Service, Self::Proxy];
+
+    /// The type URL of its resources.
+    pub fn type_url(self) -> &'static str {
+        match self {
+            Self::Proxy => type_url::PROXY,
+            Self::Service => type_url::SERVICE,
+            Self::Destination => type_url::DESTINATION,
+            Self::Credential => type_url::CREDENTIAL,
+        }
+    }
+}
+
+/// What one resource changes.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// The proxy itself, new or changed.
+    Proxy(Arc<ProxyBook>),
+    /// A service, new or changed.
+    Service(Arc<ServiceBook>),
+    /// The clusters of one service, in the place of all it had.
+    Destination {
+        /// The service sent to.
+        service: NamespacedHostname,
+        /// One for each port and subset.
+        clusters: Vec<Arc<Cluster>>,
+    },
+    /// A credential, new or changed.
+    Credential {
+        /// Its resource's name.
+        name: Arc<str>,
+        /// The credential.
+        credential: Arc<Credential>,
+    },
+    /// The resource is no more.
+    Removed {
+        /// Which kind.
+        kind: Kind,
+        /// Its name.
+        name: Arc<str>,
+    },
+}
+
+/// The service in "<gateway namespace>/<gateway>/<service namespace>/<hostname>".
+pub(super) fn service_of(name: &str) -> Option<NamespacedHostname> {
+    let mut parts = name.rsplitn(3, '/');
+    let (hostname, namespace) = (parts.next()?, parts.next()?);
+    parts.next().filter(|gateway| gateway.contains('/'))?;
+    let empty = hostname.is_empty() || namespace.is_empty();
+    (!empty).then(|| NamespacedHostname { namespace: namespace.into(), hostname: hostname.into() })
+}
+
+impl Book {
+    /// Takes one change in. What is not touched stays shared with the book this one was copied from.
+    pub(super) fn change(&mut self, change: Change) {
+        match change {
+            Change::Proxy(proxy) => self.proxy = Some(proxy),
+            Change::Service(service) => {
+                Arc::make_mut(&mut self.services).insert(service.key.clone(), service);
+            }
+            Change::Destination { service, clusters } => self.redirect(&service, clusters),
+            Change::Credential { name, credential } => {
+                Arc::make_mut(&mut self.credentials).insert(name, credential);
+            }
+            Change::Removed { kind, name } => self.remove(kind, &name),
+        }
+    }
+
+    fn remove(&mut self, kind: Kind, name: &Arc<str>) {
+        match (kind, service_of(name)) {
+            (Kind::Proxy, _) => self.proxy = None,
+            (Kind::Credential, _) => drop(Arc::make_mut(&mut self.credentials).remove(name)),
+            (Kind::Service, Some(key)) => drop(Arc::make_mut(&mut self.services).remove(&key)),
+            (Kind::Destination, Some(key)) => self.redirect(&key, Vec::new()),
+            (Kind::Service | Kind::Destination, None) => {}
+        }
+    }
+
+    /// Puts `clusters` in the place of all that `service` had.
+    fn redirect(&mut self, service: &NamespacedHostname, clusters: Vec<Arc<Cluster>>) {
+        let before = Arc::make_mut(&mut self.destinations).remove(service).unwrap_or_default();
+        let all: &mut HashMap<_, _> = Arc::make_mut(&mut self.clusters);
+        before.iter().for_each(|cluster| drop(all.remove(&cluster.upstream)));
+        all.extend(clusters.iter().map(|cluster| (cluster.upstream.clone(), cluster.clone())));
+        if !clusters.is_empty() {
+            Arc::make_mut(&mut self.destinations).insert(service.clone(), clusters.into());
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The proxy itself: what it listens on and what holds for all its requests.
+//!
+//! In: what `compile` made of a resource. Out: listeners with their hosts and routes, options. Absent on purpose: sockets.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use lateen_types::name::{NamespacedHostname, WorkloadUid};
+
+use super::tcp::TcpRoutes;
+use crate::route::{HostMap, RouteTable};
+
+/// One waypoint or gateway.
+#[derive(Debug)]
+pub struct ProxyBook {
+    /// Its namespace.
+    pub namespace: Box<str>,
+    /// The name of its Gateway.
+    pub name: Box<str>,
+    /// What it is.
+    pub role: Role,
+    /// What holds for all requests.
+    pub options: Options,
+    /// Ports of a gateway; a waypoint has none.
+    pub listeners: Box<[Arc<Listener>]>,
+    /// The services a waypoint serves.
+    pub services: HashSet<NamespacedHostname>,
+    /// Names of the policies that hold for every request.
+    pub policies: Box<[Arc<str>]>,
+    /// Whether it serves traffic addressed to services.
+    pub serves_services: bool,
+    /// Whether it serves traffic addressed to workloads.
+    pub serves_workloads: bool,
+    /// The workloads whose waypoint it is.
+    pub workloads: HashSet<WorkloadUid>,
+}
+
+/// What a proxy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Serves services or workloads through tunnels.
+    Waypoint,
+    /// Serves the outside on ports of its own.
+    Gateway,
+}
+
+/// What holds for all requests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// What is done to paths before anything looks at them.
+    pub path_normalization: PathNormalization,
+    /// What the `server` header says; `None`: what the upstream says.
+    pub server_name: Option<Arc<str>>,
+    /// Whether x-forwarded-client-cert names the client.
+    pub xfcc_client_identity: bool,
+    /// How many proxies in front are trusted.
+    pub trusted_proxies: u32,
+    /// Whether PROXY protocol is read and demanded.
+    pub proxy_protocol: bool,
+    /// How long to look at the first bytes; `None`: for ever.
+    pub protocol_detection_timeout: Option<Duration>,
+    /// Whether HTTP/1.0 is served.
+    pub http10: bool,
+    /// Whether a mirrored request's host gets "-shadow".
+    pub mirror_shadow_suffix: bool,
+    /// Whether names of HTTP/1 headers keep their case.
+    pub preserve_header_case: bool,
+    /// Whether `x-envoy-…` headers of answers are left out.
+    pub suppress_debug_headers: bool,
+    /// How requests are recorded.
+    pub access_log: AccessLog,
+    /// Of connections whose cluster does not say.
+    pub connect_timeout: Duration,
+    /// Whether `//` becomes `/`.
+    pub merge_slashes: bool,
+    /// What is done with %2F and %5C.
+    pub escaped_slashes: EscapedSlashes,
+    /// What is done with headers whose name has an underscore.
+    pub underscores: Underscores,
+    /// Labels of the proxy's own pods.
+    pub labels: BTreeMap<Box<str>, Box<str>>,
+}
+
+/// How paths are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathNormalization {
+    /// RFC 3986 (dot segments), the default.
+    Base,
+    /// Not at all.
+    None,
+    /// Base, and `//` becomes `/`.
+    MergeSlashes,
+    /// Escaped slashes are decoded, then as `MergeSlashes`.
+    DecodeAndMergeSlashes,
+}
+
+/// What is done with %2F and %5C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EscapedSlashes {
+    /// They stay.
+    Keep,
+    /// 400.
+    Reject,
+    /// The client is sent to the path without.
+    UnescapeAndRedirect,
+    /// They are decoded.
+    UnescapeAndForward,
+}
+
+/// What is done with headers whose name has an underscore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Underscores {
+    /// They pass.
+    Allow,
+    /// 400.
+    Reject,
+    /// They are dropped.
+    Drop,
+}
+
+/// How requests are recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// In which form.
+    pub encoding: LogEncoding,
+    /// Empty: the default format.
+    pub format: Arc<str>,
+}
+
+/// The form of access records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogEncoding {
+    /// None are written.
+    Off,
+    /// Lines of text.
+    Text,
+    /// Lines of JSON.
+    Json,
+}
+
+/// One port of a gateway.
+#[derive(Debug)]
+pub struct Listener {
+    /// What the proxy binds.
+    pub bind_port: u16,
+    /// What clients call it.
+    pub port: u16,
+    /// What is spoken there.
+    pub kind: ListenerKind,
+}
+
+/// What is spoken on a port.
+#[derive(Debug)]
+pub enum ListenerKind {
+    /// HTTP without TLS.
+    Http(HostMap<VirtualHost>),
+    /// TLS by server name; no host for a name: the handshake is refused.
+    Tls(HostMap<TlsHost>),
+    /// Bytes.
+    Tcp(TcpRoutes),
+}
+
+/// The routes of one host.
+#[derive(Debug)]
+pub struct VirtualHost {
+    /// In order.
+    pub routes: RouteTable,
+    /// Every request is sent to https with 301.
+    pub https_redirect: bool,
+}
+
+/// What is done with TLS for one server name.
+#[derive(Debug)]
+pub enum TlsHost {
+    /// It ends here.
+    Terminate(Box<Terminate>),
+    /// It is passed on by server name.
+    Passthrough(TcpRoutes),
+}
+
+/// TLS that ends here.
+#[derive(Debug)]
+pub struct Terminate {
+    /// Names of credentials, the first whose key the client can use. One that is missing: refuse the handshake.
+    pub credentials: Box<[Arc<str>]>,
+    /// Whether clients show certificates.
+    pub client_certificate: ClientCertificate,
+    /// The credential whose CA verifies clients; `None`: that of the first credential.
+    pub client_ca: Option<Arc<str>>,
+    /// One of these must be in a client's certificate; none: any.
+    pub client_subject_alt_names: Box<[Box<str>]>,
+    /// SHA-256 of keys (base64) or certificates (hex) of which a client must have one; both empty: any.
+    pub client_spki_pins: Box<[Box<str>]>,
+    /// See `client_spki_pins`.
+    pub client_certificate_pins: Box<[Box<str>]>,
+    /// The oldest version.
+    pub min_version: TlsVersion,
+    /// The newest version.
+    pub max_version: TlsVersion,
+    /// Empty: the library's default.
+    pub cipher_suites: Box<[Box<str>]>,
+    /// What is inside.
+    pub then: Inside,
+}
+
+/// What is inside TLS that ends here.
+#[derive(Debug)]
+pub enum Inside {
+    /// Requests.
+    Http(HostMap<VirtualHost>),
+    /// Bytes.
+    Tcp(TcpRoutes),
+}
+
+/// Whether clients show certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// They are not asked.
+    Ignored,
+    /// They must.
+    Required,
+    /// They may; a bad one is refused.
+    Optional,
+    /// They may; one who has none or a bad one has no identity.
+    OptionalUnverified,
+    /// They must, of the mesh's.
+    Mesh,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// The default.
+    Auto,
+    /// TLS 1.2.
+    V12,
+    /// TLS 1.3.
+    V13,
+}

@@ -1,0 +1,3 @@
+//! Sending to endpoints. `health` is pure: who is ejected, and what limits allow.
+
+pub mod health;
