@@ -31,6 +31,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 const REDIAL_START: Duration = Duration::from_millis(10);
 const REDIAL_MAX: Duration = Duration::from_secs(15);
+/// An agent that is not there is being replaced: new pods of the node wait for it and for us, and looking costs little.
+const ABSENT_MAX: Duration = Duration::from_secs(1);
 
 /// A network namespace and what it is known by.
 #[derive(Debug, Clone)]
@@ -99,7 +101,7 @@ impl End {
 /// Speaks with the agent at `path` until the drain begins. The pods' proxies are not ended by that.
 pub async fn run(path: PathBuf, proxies: &impl Proxies, ready: &Condition, drain: &Drain) {
     let mut ledger = Ledger::default();
-    let mut pace = Backoff::new(REDIAL_START, REDIAL_MAX);
+    let mut redial = Redial::new();
     let mut conversation = Conversation { proxies, ready, ledger: &mut ledger };
     loop {
         let end = tokio::select! {
@@ -107,19 +109,52 @@ pub async fn run(path: PathBuf, proxies: &impl Proxies, ready: &Condition, drain
             () = drain.draining() => return,
         };
         ready.set(false);
-        // Only a conversation that got as far as a full snapshot begins again at once.
-        if conversation.ledger.is_complete() {
-            pace.reset();
-        }
         if let Some(reason) = end.protocol_error() {
             metrics::counter!("workload_manager_protocol_errors", "reason" => reason).increment(1);
         }
-        let wait = pace.next_wait();
-        tracing::warn!(error = %end, ?wait, socket = %path.display(), "not connected to the node agent; pods go on as they are");
+        let Next { wait, is_news } = redial.after(&end, conversation.ledger.is_complete());
+        if is_news {
+            tracing::warn!(error = %end, ?wait, socket = %path.display(), "not connected to the node agent; pods go on as they are");
+        } else {
+            tracing::debug!(error = %end, ?wait, "still not connected to the node agent");
+        }
         tokio::select! {
             () = conversation.retry_while(wait) => {}
             () = drain.draining() => return,
         }
+    }
+}
+
+/// When the agent is called again, and whether anybody needs to hear why.
+struct Redial {
+    pace: Backoff,
+    is_absent: bool,
+}
+
+/// What comes after a conversation.
+#[derive(Debug, PartialEq, Eq)]
+struct Next {
+    wait: Duration,
+    is_news: bool,
+}
+
+impl Redial {
+    fn new() -> Self {
+        Self { pace: Backoff::new(REDIAL_START, REDIAL_MAX), is_absent: false }
+    }
+
+    /// What follows `end`. `is_complete` says whether the agent's pods are known as a whole.
+    fn after(&mut self, end: &End, is_complete: bool) -> Next {
+        let is_absent = matches!(end, End::Dial(_));
+        // Only a conversation that got as far as a full snapshot begins again at once.
+        if is_complete && !is_absent {
+            self.pace.reset();
+        }
+        let wait = self.pace.next_wait();
+        // That it is not there is said once, until it was there again.
+        let is_news = !(is_absent && self.is_absent);
+        self.is_absent = is_absent;
+        Next { wait: if is_absent { wait.min(ABSENT_MAX) } else { wait }, is_news }
     }
 }
 

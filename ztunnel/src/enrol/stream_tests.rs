@@ -184,3 +184,18 @@ async fn a_failed_start_is_told_and_readiness_follows_the_next_success() {
     assert_eq!(agent.seen(), ["waits u1", "start u1"]);
     agent.end().await;
 }
+
+#[test]
+fn an_agent_that_is_away_is_named_once_and_looked_for_ever_less_often() {
+    let away = || End::Dial(std::io::ErrorKind::NotFound.into());
+    let mut redial = Redial::new();
+    // The first conversation ended after a snapshot, so the agent's pods are known all the while.
+    let first = redial.after(&End::Closed, true);
+    assert_eq!((first.wait, first.is_news), (REDIAL_START, true));
+    let looks: Vec<Next> = (0..10).map(|_| redial.after(&away(), true)).collect();
+    assert_eq!(looks.iter().filter(|next| next.is_news).count(), 1);
+    assert!(looks.windows(2).all(|two| two[0].wait <= two[1].wait), "{looks:?}");
+    assert_eq!(looks.last().map(|next| next.wait), Some(ABSENT_MAX));
+    assert_eq!(redial.after(&End::Closed, true), Next { wait: REDIAL_START, is_news: true }, "it was there again");
+    assert!(redial.after(&away(), true).is_news);
+}
