@@ -54,6 +54,9 @@ struct Replaced {
     /// CNI plugin the node agent installs
     #[arg(long, value_name = "PATH")]
     cni_plugin: Option<PathBuf>,
+    /// Program to run as waypoint and gateway
+    #[arg(long, value_name = "PATH")]
+    waypoint: Option<PathBuf>,
     /// xDS address for ztunnel, instead of ours
     #[arg(long, value_name = "ADDRESS")]
     xds: Option<String>,
@@ -89,6 +92,7 @@ fn parts(replaced: &Replaced) -> anyhow::Result<Parts> {
         cni_agent: program(replaced.cni_agent.as_deref())?,
         controller: program(replaced.controller.as_deref())?,
         cni_plugin: program(replaced.cni_plugin.as_deref())?,
+        waypoint: program(replaced.waypoint.as_deref())?,
         xds: replaced.xds.clone(),
         ca: replaced.ca.clone(),
     })

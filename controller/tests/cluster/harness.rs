@@ -86,13 +86,7 @@ impl Cluster {
     /// Makes our kinds known, and those of the Gateway API that we follow.
     pub async fn define(&self) {
         let ours = lateen_cluster::crds::all().into_iter().map(|one| serde_json::to_value(one).expect("serializable"));
-        let theirs = [
-            ("Gateway", "gateways", "Namespaced"),
-            ("GatewayClass", "gatewayclasses", "Cluster"),
-            ("HTTPRoute", "httproutes", "Namespaced"),
-            ("TLSRoute", "tlsroutes", "Namespaced"),
-        ];
-        let all: Vec<Value> = ours.chain(theirs.map(gateway_kind)).collect();
+        let all: Vec<Value> = ours.chain(lateen_cluster::crds::gateway_api()).collect();
         for mut one in all {
             one["apiVersion"] = json!("apiextensions.k8s.io/v1");
             one["kind"] = json!("CustomResourceDefinition");
@@ -190,17 +184,6 @@ impl Cluster {
         tasks.spawn("controller", async move { app::run(config, sockets, shown, ending).await.expect("a clean end") });
         Controller { secure, ready, admission, tasks, drain }
     }
-}
-
-fn gateway_kind((kind, plural, scope): (&str, &str, &str)) -> Value {
-    let group = "gateway.networking.k8s.io";
-    let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-    json!({
-        "metadata": {"name": format!("{plural}.{group}")},
-        "spec": {"group": group, "scope": scope,
-            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
-            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}}, "schema": schema}]}
-    })
 }
 
 /// A way to the API server that can be closed: whoever is on it is cut, and nobody new comes through, as if the server

@@ -78,11 +78,26 @@ pub const WAYPOINT_INBOUND_BINDING: &str = "ambient.istio.io/waypoint-inbound-bi
 /// What a controller made, and for which of its purposes.
 pub const MANAGED: &str = "gateway.istio.io/managed";
 /// Values of [`MANAGED`] that mark waypoints, which have no waypoint themselves.
-pub const MANAGED_WAYPOINTS: [&str; 2] = ["istio.io-mesh-controller", "istio.io-eastwest-controller"];
+pub const MANAGED_WAYPOINTS: [&str; 3] =
+    ["istio.io-mesh-controller", "istio.io-eastwest-controller", "lateen.io-mesh-controller"];
 /// Pods of a Gateway: its name.
 pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// Gateway annotation: the account of its pods.
 pub const GATEWAY_ACCOUNT: &str = "gateway.istio.io/service-account";
+/// What a controller made: the class of the Gateway it was made for.
+pub const GATEWAY_CLASS_NAME: &str = "gateway.networking.k8s.io/gateway-class-name";
+/// Gateway annotation: the name of what is made for it.
+pub const GATEWAY_NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
+/// Gateway annotation, a number: a control plane with a smaller one keeps off.
+pub const GATEWAY_CONTROLLER_VERSION: &str = "gateway.istio.io/controller-version";
+/// ConfigMap of the control plane's namespace: holds overlays for all Gateways of this class.
+pub const GATEWAY_DEFAULTS: &str = "gateway.istio.io/defaults-for-class";
+/// Gateway annotation: the type of its Service.
+pub const SERVICE_TYPE: &str = "networking.istio.io/service-type";
+/// Gateway annotation: the type of address its status shows, `Hostname` or `IPAddress`.
+pub const ADDRESS_TYPE: &str = "networking.istio.io/address-type";
+/// Gateway annotation: the waypoint is that of the workloads of this service account in its namespace.
+pub const FOR_SERVICE_ACCOUNT: &str = "istio.io/for-service-account";
 /// ServiceEntry, bool: `false` means no address is given out for it.
 pub const AUTO_ALLOCATE: &str = "networking.istio.io/enable-autoallocate-ip";
 /// Service, ServiceEntry annotation: how a waypoint connects; without a waypoint it means nothing.

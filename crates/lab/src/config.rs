@@ -46,6 +46,8 @@ pub struct Parts {
     pub controller: Option<PathBuf>,
     /// The CNI plugin that the agent's image carries.
     pub cni_plugin: Option<PathBuf>,
+    /// The proxy of Gateways.
+    pub waypoint: Option<PathBuf>,
     /// A control plane elsewhere; ours is then not started.
     pub xds: Option<String>,
     /// A certificate authority elsewhere.

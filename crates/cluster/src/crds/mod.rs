@@ -3,6 +3,7 @@
 //! In: our types, and a table of kinds without one. Out: definitions with all served versions (one schema) and their
 //! text. Run `cargo test -p lateen-cluster` after changing a type: the failing test says how to write the files anew.
 
+mod gateway;
 mod later;
 mod messages;
 
@@ -13,6 +14,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt as _;
+pub use gateway::gateway_api;
 pub use later::is_later;
 
 use crate::api::{AuthorizationPolicy, PeerAuthentication, ServiceEntry, WorkloadEntry};

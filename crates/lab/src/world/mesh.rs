@@ -80,6 +80,9 @@ pub(crate) fn programs(parts: &Parts, own: &Path) -> anyhow::Result<Programs> {
         add("controller", program(&parts.controller, "lateen-controller")?, Vec::new());
     }
     add("cni-agent", agent, carries);
+    if parts.waypoint.is_some() {
+        add("waypoint", program(&parts.waypoint, "waypoint")?, Vec::new());
+    }
     Ok(Programs { images, plugin: is_chained(parts, name.as_ref()).then_some(plugin) })
 }
 
@@ -108,6 +111,9 @@ fn found(path: PathBuf) -> anyhow::Result<PathBuf> {
 pub(crate) async fn apply(client: &Client, parts: &Parts) -> anyhow::Result<()> {
     for definition in lateen_cluster::crds::all() {
         apply_one(client, serde_json::to_value(definition).context("a CRD")?).await?;
+    }
+    for definition in lateen_cluster::crds::gateway_api() {
+        apply_one(client, definition).await?;
     }
     for object in objects(parts)? {
         apply_one(client, object).await?;
