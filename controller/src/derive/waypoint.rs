@@ -1,13 +1,14 @@
 //! Which waypoint traffic to an object passes, and what the object's author is told of it.
 //!
 //! ```text
-//! the object's labels ── unsaid ──► the namespace's labels ── unsaid ──► none
-//!        │ declined: none                  │
-//!        └──────────── a Gateway ──────────┴──► is it there? may this namespace use it? does it take this traffic?
+//! the object's labels ─ unsaid ─► a waypoint for its account ─ none ─► the namespace's labels ─ unsaid ─► none
+//!        │ declined: none                 │                                 │
+//!        └────────── a Gateway ───────────┴─────────────────────────────────┴──► is it there? may this namespace use
+//!                                                                                it? does it take this traffic?
 //! ```
 //! In: wishes, Gateways as found. Out: addresses for the wire, a condition, the Gateways the answer depends on.
 //! A word of the object's own that cannot be granted does not fall back to the namespace's. A waypoint that is asked for
-//! and missing is still demanded, unless the author says otherwise: what only it enforces must not be passed by.
+//! and not granted is still demanded, unless the author says otherwise: what only it enforces must not be passed by.
 
 use lateen_cluster::store::Key;
 use lateen_types::label::Labels;
@@ -36,6 +37,8 @@ pub struct Asker<'a> {
     pub network: &'a str,
     /// Whether only its own namespace sees it, so that a waypoint elsewhere does not know it.
     pub is_private: bool,
+    /// The waypoint for its service account, where there is one in its namespace.
+    pub of_account: Option<&'a Key>,
 }
 
 /// A Gateway with its class.
@@ -52,7 +55,7 @@ pub struct Found<'a> {
 pub struct Granted {
     /// The waypoint.
     pub waypoint: Option<Bound>,
-    /// What stands for a waypoint that is missing: an address nobody has.
+    /// What stands for a waypoint that is not to be had: an address nobody has.
     pub missing: Option<wire::GatewayAddress>,
     /// A second one, with its share in percent.
     pub canary: Option<(Bound, u32)>,
@@ -120,11 +123,13 @@ pub const BOUND: &str = "istio.io/WaypointBound";
 /// What becomes of the asker's wish.
 pub fn resolve<'g>(asker: Asker<'_>, find: &dyn Fn(&Key) -> Option<Found<'g>>) -> Granted {
     let inherited = asker.space.map(|space| &space.wish);
+    let of_account = Wish { waypoint: asker.of_account.cloned().map_or(Asked::Unsaid, Asked::Gateway), ..Wish::default() };
     // The canary is of the level that names the waypoint.
-    let (wish, is_own) = match (&asker.wish.waypoint, inherited) {
-        (Asked::Unsaid, Some(inherited)) => (inherited, false),
-        (Asked::Unsaid, None) => return Granted::default(),
-        (Asked::Declined | Asked::Gateway(_), _) => (asker.wish, true),
+    let (wish, is_own) = match (&asker.wish.waypoint, asker.of_account, inherited) {
+        (Asked::Unsaid, Some(_), _) => (&of_account, true),
+        (Asked::Unsaid, None, Some(inherited)) => (inherited, false),
+        (Asked::Unsaid, None, None) => return Granted::default(),
+        (Asked::Declined | Asked::Gateway(_), _, _) => (asker.wish, true),
     };
     let Asked::Gateway(key) = &wish.waypoint else { return Granted::default() };
     let mut looked_at = vec![key.clone()];
@@ -136,8 +141,9 @@ pub fn resolve<'g>(asker: Asker<'_>, find: &dyn Fn(&Key) -> Option<Found<'g>>) -
             let silent = asker.traffic == Traffic::Workload && !is_own && matches!(refused, Refused::Traffic(_));
             let mut word = (!silent).then(|| refused.word(asker.traffic));
             let bypass = asker.wish.bypass || inherited.is_some_and(|wish| wish.bypass);
-            let is_missing = matches!(refused, Refused::NotReady(_) | Refused::Private(_)) && !bypass;
-            let missing = (is_missing && (is_own || takes(find(key), asker.traffic))).then(|| nowhere(key));
+            // By itself a namespace's waypoint is for services: its workloads wait for one that is for them.
+            let is_meant = is_own || asker.traffic != Traffic::Workload || takes(find(key), asker.traffic);
+            let missing = (is_meant && !bypass).then(|| nowhere(key));
             if let Some(word) = word.as_mut().filter(|_| missing.is_some()) {
                 word.message.push_str(MEANWHILE);
             }
@@ -185,12 +191,14 @@ fn grant<'g>(asker: Asker<'_>, key: &Key, find: &dyn Fn(&Key) -> Option<Found<'g
 /// Whether a waypoint takes this traffic; of one that is not there, the usual is expected.
 fn takes(found: Option<Found<'_>>, traffic: Traffic) -> bool {
     let said = found.and_then(|found| found.gateway.traffic.or_else(|| found.class.and_then(|class| class.traffic)));
-    let takes = said.unwrap_or(Traffic::Service);
+    let is_of_account = found.is_some_and(|found| found.gateway.serves_account.is_some());
+    let takes = said.unwrap_or(if is_of_account { Traffic::All } else { Traffic::Service });
     takes == Traffic::All || takes == traffic
 }
 
-const MEANWHILE: &str = "; until there is, traffic is refused (the annotation lateen.io/waypoint-missing: bypass lets it \
-                         go direct)";
+/// How a word ends that says that traffic is refused.
+pub const MEANWHILE: &str = "; until that changes, traffic is refused (the annotation lateen.io/waypoint-missing: bypass \
+                             lets it go direct)";
 
 /// An address that no proxy finds (RFC 6761 keeps `.invalid` free), so that whoever is sent there is refused.
 fn nowhere(key: &Key) -> wire::GatewayAddress {

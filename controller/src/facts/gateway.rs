@@ -78,6 +78,8 @@ pub struct Gateway {
     pub network: String,
     /// The account of its pods, where it is said.
     pub account: Option<String>,
+    /// The account whose workloads it is the waypoint of, without any word of theirs.
+    pub serves_account: Option<String>,
 }
 
 /// What is used of a GatewayClass.
@@ -124,7 +126,8 @@ impl Gateway {
             traffic: traffic_of(meta),
             binding: binding_of(meta),
             network: label(meta, labels::NETWORK).unwrap_or_default().to_owned(),
-            account: meta.annotations.as_ref().and_then(|all| all.get(labels::GATEWAY_ACCOUNT)).cloned(),
+            account: annotation(meta, labels::GATEWAY_ACCOUNT),
+            serves_account: annotation(meta, labels::FOR_SERVICE_ACCOUNT).filter(|name| !name.is_empty()),
             class: spec.gateway_class_name,
         })
     }
@@ -211,6 +214,10 @@ fn listener_of(at: usize, written: &WrittenListener) -> Result<GatewayListener, 
 
 fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     meta.labels.as_ref().and_then(|all| all.get(key)).map(String::as_str)
+}
+
+fn annotation(meta: &ObjectMeta, key: &str) -> Option<String> {
+    meta.annotations.as_ref().and_then(|all| all.get(key)).cloned()
 }
 
 /// A word nobody knows takes no traffic.

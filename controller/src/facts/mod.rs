@@ -37,7 +37,7 @@ pub struct Age {
 }
 
 impl Age {
-    fn of(meta: &kube::core::ObjectMeta) -> Self {
+    pub(crate) fn of(meta: &kube::core::ObjectMeta) -> Self {
         let created = meta.creation_timestamp.as_ref().map(|time| time.0);
         Self { created, name: meta.name.clone().unwrap_or_default() }
     }

@@ -23,7 +23,7 @@ use crate::{
         waypoint::{self, Asker, Found, Granted},
         word::Word,
     },
-    facts::{self, Namespace, PeerAuthentication, Pod, ServiceEntry, Traffic, Wish},
+    facts::{self, Gateway, Namespace, PeerAuthentication, Phase, Pod, Service, ServiceEntry, Traffic, Wish},
 };
 
 impl Graph {
@@ -57,7 +57,7 @@ impl Graph {
         };
         let mut granted = Granted::default();
         if !service.is_waypoint {
-            granted = self.grant(&key.namespace, &service.wish, Traffic::Service);
+            granted = self.grant_service(key, service);
         }
         let around =
             derive::service::Around { network: self.network(), space: self.space(&key.namespace), granted: &granted };
@@ -123,7 +123,8 @@ impl Graph {
         } else if !held.is_empty() {
             let policies = self.policies_of(&key.namespace, &found.labels);
             let workloads = found.endpoints.iter().filter_map(|external| {
-                let granted = self.grant(&key.namespace, &external.wish, Traffic::Workload);
+                let asks = (Traffic::Workload, external.account.as_str());
+                let granted = self.grant(&key.namespace, &external.wish, asks);
                 let around = entry::Around {
                     network: self.network(),
                     behind: held.iter().map(|host| Behind::Host(key, found, host)).collect(),
@@ -152,7 +153,7 @@ impl Graph {
             return Made { told: vec![said(0, Vec::new(), false, true)], ..Made::default() };
         };
         let external = &found.external;
-        let granted = self.grant(&key.namespace, &external.wish, Traffic::Workload);
+        let granted = self.grant(&key.namespace, &external.wish, (Traffic::Workload, &external.account));
         let around = entry::Around {
             network: self.network(),
             behind: self.behind(&key.namespace, &external.labels).collect(),
@@ -205,9 +206,7 @@ impl Graph {
         let bound = |granted: Granted| if granted.waypoint.is_some() { Target::Bound } else { Target::Unbound };
         match ask {
             Ask::Service(key) => {
-                self.world.services.find(key).map_or(Target::Absent, |service| {
-                    bound(self.grant(&key.namespace, &service.wish, Traffic::Service))
-                })
+                self.world.services.find(key).map_or(Target::Absent, |service| bound(self.grant_service(key, service)))
             }
             Ask::ServiceEntry(key) => {
                 self.world.entries.find(key).map_or(Target::Absent, |entry| bound(self.grant_entry(key, entry)))
@@ -251,7 +250,7 @@ impl Graph {
         let Some(pod) = self.world.pods.find(key) else { return Made::default() };
         let mut granted = Granted::default();
         if !pod.is_waypoint() {
-            granted = self.grant(&key.namespace, &pod.wish, Traffic::Workload);
+            granted = self.grant(&key.namespace, &pod.wish, (Traffic::Workload, &pod.service_account));
         }
         let instance_of = pod.gateway().and_then(|name| self.found(&Key::new(&key.namespace, name)));
         let around = derive::pod::Surroundings {
@@ -323,8 +322,39 @@ impl Graph {
         Some(Found { gateway, class })
     }
 
-    fn grant(&self, namespace: &str, wish: &Wish, traffic: Traffic) -> Granted {
-        waypoint::resolve(self.asker(namespace, wish, traffic), &|key| self.found(key))
+    /// What somebody of `account` gets; an empty account is none.
+    fn grant(&self, namespace: &str, wish: &Wish, (traffic, account): (Traffic, &str)) -> Granted {
+        let asker = Asker { of_account: self.waypoint_for(namespace, account), ..self.asker(namespace, wish, traffic) };
+        waypoint::resolve(asker, &|key| self.found(key))
+    }
+
+    fn grant_service(&self, key: &Key, service: &Service) -> Granted {
+        let account = self.account_behind(&key.namespace, service);
+        self.grant(&key.namespace, &service.wish, (Traffic::Service, account))
+    }
+
+    /// The waypoint for an account of a namespace; of several the first by name.
+    fn waypoint_for(&self, namespace: &str, account: &str) -> Option<&Key> {
+        let serves = |gateway: &Gateway| !account.is_empty() && gateway.serves_account.as_deref() == Some(account);
+        self.world.gateways.within(namespace).find(|(_, gateway)| serves(gateway)).map(|(key, _)| key)
+    }
+
+    /// Whether waypoints of a namespace are for accounts, so that a service's pods matter to its waypoint.
+    pub(super) fn has_account_waypoints(&self, namespace: &str) -> bool {
+        self.world.gateways.within(namespace).any(|(_, gateway)| gateway.serves_account.is_some())
+    }
+
+    /// The one account of all pods a service selects; empty where there are several, or none.
+    fn account_behind(&self, namespace: &str, service: &Service) -> &str {
+        if service.selector.is_empty() || !self.has_account_waypoints(namespace) {
+            return "";
+        }
+        let pods = self.world.pods.within(namespace).filter(|(_, pod)| pod.phase == Phase::Live);
+        let mut accounts = pods
+            .filter(|(_, pod)| facts::selects(&service.selector, &pod.labels))
+            .map(|(_, pod)| &*pod.service_account);
+        let first = accounts.next().unwrap_or_default();
+        if accounts.all(|account| account == first) { first } else { "" }
     }
 
     fn grant_entry(&self, key: &Key, entry: &ServiceEntry) -> Granted {
@@ -335,7 +365,7 @@ impl Graph {
 
     fn asker<'a>(&'a self, namespace: &'a str, wish: &'a Wish, traffic: Traffic) -> Asker<'a> {
         let space = self.space(namespace);
-        Asker { namespace, space, wish, traffic, network: self.network(), is_private: false }
+        Asker { namespace, space, wish, traffic, network: self.network(), is_private: false, of_account: None }
     }
 
     /// Who sees an entry.

@@ -2,7 +2,7 @@
 //!
 //! | changed | derived anew |
 //! | --- | --- |
-//! | pod | itself |
+//! | pod | itself; services that select it, where waypoints of its namespace are for accounts |
 //! | node | its pods |
 //! | namespace | its services and entries; its workloads when labels change; everything when the network does |
 //! | service | itself, workloads its selector matched before or after, its slices and the pods they name, entries of its name |
@@ -11,7 +11,7 @@
 //! | peer authentication | the policy that refuses plaintext, all peer policies and workloads of its reach |
 //! | service entry | its hosts, all entries that claim one of them, and the workloads these select |
 //! | workload entry | itself |
-//! | gateway | whatever looked for it, its pods; workloads of the network it leads to |
+//! | gateway | whatever looked for it, its pods; workloads of the network it leads to; all of its namespace where it is for an account |
 //! | any of a policy's targets | the policies of the namespace that have targets |
 
 use std::{
@@ -25,7 +25,7 @@ use lateen_types::label::Labels;
 use super::{Derived, Graph, Update};
 use crate::{
     derive::gateway,
-    facts::{self, EndpointSlice, Gateway, GatewayClass, Namespace, PeerAuthentication, Service, ServiceEntry},
+    facts::{self, EndpointSlice, Gateway, GatewayClass, Namespace, PeerAuthentication, Pod, Service, ServiceEntry},
 };
 
 type Dirty = HashSet<Derived>;
@@ -39,7 +39,11 @@ impl Graph {
                 dirty.extend(self.world.pods_on_node.of(&*key.name).cloned().map(Derived::Pod));
             }
             Update::Pod(key, new) => {
-                self.world.set_pod(&key, new);
+                let old = self.world.pods.find(&key).cloned();
+                self.world.set_pod(&key, new.clone());
+                if self.has_account_waypoints(&key.namespace) {
+                    [&old, &new].into_iter().flatten().for_each(|pod| self.selecting(&key, pod, dirty));
+                }
                 dirty.insert(Derived::Pod(key));
             }
             Update::Service(key, new) => self.take_service(key, new, dirty),
@@ -147,6 +151,14 @@ impl Graph {
         dirty.extend(self.lookers.of(key).cloned());
         dirty.extend(self.world.pods_of_gateway.of(key).cloned().map(Derived::Pod));
         self.targeted_within(&key.namespace, dirty);
+        let account = |gateway: &Option<Arc<Gateway>>| gateway.as_ref().and_then(|one| one.serves_account.clone());
+        if account(&old) != account(&new) {
+            let within = &key.namespace;
+            dirty.extend(self.world.pods.within(within).map(|(pod, _)| Derived::Pod(pod.clone())));
+            dirty.extend(self.world.services.within(within).map(|(service, _)| Derived::Service(service.clone())));
+            dirty.extend(self.world.externals.within(within).map(|(one, _)| Derived::External(one.clone())));
+            dirty.extend(self.world.entries.within(within).map(|(one, _)| Derived::Entry(one.clone())));
+        }
         if [&old, &new].into_iter().flatten().any(|gateway| gateway::network_of(gateway).is_some()) {
             self.find_ways(dirty);
         }
@@ -220,6 +232,13 @@ impl Graph {
     /// and say nothing of pods that the selector does not.
     fn is_selected(&self, slice: &EndpointSlice) -> bool {
         self.world.services.find(&slice.service).is_some_and(|service| !service.selector.is_empty())
+    }
+
+    /// The services a pod stands behind.
+    fn selecting(&self, key: &Key, pod: &Pod, dirty: &mut Dirty) {
+        let services = self.world.services.within(&key.namespace);
+        let selecting = services.filter(|(_, one)| !one.selector.is_empty() && facts::selects(&one.selector, &pod.labels));
+        dirty.extend(selecting.map(|(service, _)| Derived::Service(service.clone())));
     }
 
     /// The workloads of a namespace that may stand behind a service.

@@ -36,7 +36,7 @@ fn pod(random: &mut StdRng) -> Pod {
         labels: labels.into(),
         addresses: vec![[10, 0, 0, random.random_range(1..5)].into()],
         node: format!("n{}", random.random_range(0..3)).into(),
-        service_account: "sa".into(),
+        service_account: ["sa", "sb"][random.random_range(0..2)].into(),
         healthy: random.random(),
         host_network: false,
         redirected: random.random(),
@@ -111,7 +111,9 @@ fn gateway(random: &mut StdRng) -> Gateway {
     let spec = json!({"gatewayClassName": class,
         "listeners": [{"port": 15008, "protocol": "HBONE", "allowedRoutes": {"namespaces": {"from": from}}}]});
     let addresses = if random.random() { json!([{"type": "IPAddress", "value": "10.96.1.1"}]) } else { json!([]) };
-    read_gateway(labels, json!({}), spec, addresses)
+    let account = random.random_ratio(1, 4).then_some("sa");
+    let annotations = account.map_or(json!({}), |name| json!({"istio.io/for-service-account": name}));
+    read_gateway(labels, annotations, spec, addresses)
 }
 
 fn class(random: &mut StdRng) -> GatewayClass {

@@ -41,6 +41,7 @@ struct Case {
     wish: Wish,
     traffic: Traffic,
     is_private: bool,
+    of_account: Option<Key>,
 }
 
 impl Case {
@@ -54,6 +55,7 @@ impl Case {
             wish: asks("w"),
             traffic: Traffic::Service,
             is_private: false,
+            of_account: None,
         }
     }
 
@@ -65,6 +67,7 @@ impl Case {
             traffic: self.traffic,
             network: "net1",
             is_private: self.is_private,
+            of_account: self.of_account.as_ref(),
         };
         let find = |key: &Key| self.gateways.get(key).map(|gateway| Found { gateway, class: self.class.as_ref() });
         waypoint::resolve(asker, &find)
@@ -142,6 +145,57 @@ fn a_missing_waypoint_is_not_passed_by_unless_the_author_says_so() {
     check(&case, false);
     let case = Case { wish: asks("absent"), traffic: Traffic::Workload, ..Case::of(usual()) };
     check(&case, true);
+}
+
+/// What a waypoint does not take, and whom it does not serve, goes no other way than what it would take.
+#[test]
+fn a_waypoint_that_is_there_and_not_granted_is_not_passed_by_either() {
+    let elsewhere = || Case { namespace: "web", ..Case::of(usual()) };
+    let for_workloads = || Case::of(waypoint(json!({"istio.io/waypoint-for": "workload"}), json!({}), json!({})));
+    for (name, mut case, reason) in [
+        ("a service the waypoint does not allow", elsewhere(), "AttachmentDenied"),
+        ("a workload the same", Case { traffic: Traffic::Workload, ..elsewhere() }, "AttachmentDenied"),
+        ("a service at a waypoint for workloads", for_workloads(), "UnsupportedTrafficType"),
+        ("a workload at one for services", Case { traffic: Traffic::Workload, ..Case::of(usual()) }, "UnsupportedTrafficType"),
+    ] {
+        case.check(None, Some(reason));
+        let granted = case.granted();
+        assert!(granted.missing.is_some(), "{name}: {granted:?}");
+        assert!(granted.word.expect("told").message.ends_with(waypoint::MEANWHILE), "{name}");
+        case.wish.bypass = true;
+        assert_eq!(case.granted().missing, None, "{name}");
+        // The same by a label of the namespace, where a workload minds only a waypoint that is for workloads.
+        let inherited = std::mem::take(&mut case.wish);
+        case.space.wish = Wish { bypass: false, ..inherited };
+        assert_eq!(case.granted().missing.is_some(), case.traffic == Traffic::Service, "{name}, inherited");
+    }
+}
+
+#[test]
+fn a_waypoint_for_an_account_comes_before_the_namespaces() {
+    let for_account = || waypoint(json!({}), json!({"istio.io/for-service-account": "web"}), json!({}));
+    assert_eq!(for_account().serves_account.as_deref(), Some("web"));
+    for traffic in [Traffic::Service, Traffic::Workload] {
+        let mut case = Case { wish: Wish::default(), traffic, ..Case::of(for_account()) };
+        case.check(None, None);
+        case.of_account = Some(Key::new("shop", "w"));
+        case.space.wish = asks("absent");
+        case.check(Some("shop/w"), Some("WaypointAccepted"));
+        // Whoever says something of its own is heard.
+        case.wish.waypoint = Asked::Declined;
+        case.check(None, None);
+        case.wish = asks("absent");
+        case.check(None, Some("WaypointIsNotReady"));
+        // A waypoint that is not ready is waited for.
+        case.wish = Wish::default();
+        case.gateways.values_mut().for_each(|gateway| gateway.places.clear());
+        assert!(case.granted().missing.is_some());
+    }
+    // What the label says of traffic counts before what the annotation implies.
+    let services = waypoint(json!({"istio.io/waypoint-for": "service"}), json!({"istio.io/for-service-account": "web"}), json!({}));
+    let of_account = Some(Key::new("shop", "w"));
+    let case = Case { wish: Wish::default(), traffic: Traffic::Workload, of_account, ..Case::of(services) };
+    case.check(None, Some("UnsupportedTrafficType"));
 }
 
 /// A waypoint elsewhere does not know what only its own namespace sees; to go around it would be to go unseen.
