@@ -11,7 +11,9 @@ mod cni;
 mod demo;
 mod lab;
 mod output;
+mod table;
 mod validate;
+mod waypoint;
 mod ztunnel_config;
 
 /// Lateen: an ambient service mesh.
@@ -30,6 +32,8 @@ enum Verb {
     /// What ztunnels know: workloads, services, policies, certificates, connections
     #[command(subcommand, visible_alias = "zc")]
     ZtunnelConfig(ztunnel_config::ZtunnelConfig),
+    /// Make, find, watch and remove waypoints
+    Waypoint(waypoint::Waypoint),
     /// What the node agents say of the pods they enrolled
     #[command(subcommand)]
     Cni(cni::Cni),
@@ -57,6 +61,7 @@ pub fn run() -> ExitCode {
     let done = match arguments.verb {
         Verb::Lab(verb) => lab::run(verb),
         Verb::ZtunnelConfig(verb) => ztunnel_config::run(&verb),
+        Verb::Waypoint(verb) => waypoint::run(&verb),
         Verb::Cni(verb) => cni::run(&verb),
         Verb::Validate(verb) => validate::run(&verb),
         Verb::Demo => demo::run(),

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::{
     Direction,
-    table::Table,
     view::{list, text},
 };
+use crate::table::Table;
 
 /// Which connections are wanted, and how they are shown.
 pub(crate) struct Wanted<'w> {

@@ -10,12 +10,12 @@ use serde_json::Value;
 
 mod connections;
 mod dump;
-mod table;
 mod view;
 
-use table::Table;
-
-use crate::output::{self, Output};
+use crate::{
+    output::{self, Output},
+    table::Table,
+};
 
 /// The verbs of `lateen ztunnel-config`.
 #[derive(Debug, Subcommand)]

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::table::Table;
+use crate::table::Table;
 
 /// Text at a key, or `-`.
 pub(crate) fn text(value: &Value, key: &str) -> String {
