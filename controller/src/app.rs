@@ -34,6 +34,7 @@ use crate::{
     graph::Graph,
     leader::{self, Election, Leading},
     names,
+    provision::{Place, Provisioner},
     publish::Publisher,
     scope::Scope,
     serve::{self, discovery, listen, tls::Serving},
@@ -146,6 +147,9 @@ pub async fn run(config: Config, sockets: Sockets, shown: Shown, drain: Drain) -
         (&tasks, &drain),
     );
     background("giving addresses", rooms.giver(vips).run(), (&tasks, &drain));
+    if let Some(provisioner) = rooms.provisioner(&config) {
+        background("running Gateways", provisioner.run(), (&tasks, &drain));
+    }
 
     let sources = Sources {
         client: rooms.client.clone(),
@@ -239,6 +243,19 @@ impl Rooms {
             inbox,
             leading: self.leading.clone(),
         }
+    }
+
+    /// Nobody where somebody else runs Gateways.
+    fn provisioner(&self, config: &Config) -> Option<Provisioner> {
+        let defaults = config.gateways.clone()?;
+        Some(Provisioner {
+            client: self.client.clone(),
+            place: Place { namespace: config.namespace.clone(), revision: config.revision.clone() },
+            defaults,
+            settings: self.settings.clone(),
+            namespaces: self.stores.namespaces.clone(),
+            leading: self.leading.clone(),
+        })
     }
 
     fn anchors(&self, inbox: Inbox<Key>, authority: watch::Receiver<Arc<Authority>>) -> Anchors {

@@ -17,7 +17,8 @@ use serde::Deserialize as _;
 use serde_json::json;
 
 use crate::{
-    derive::{enforced::ENFORCED, visible::APPLIED, waypoint::BOUND, word::Word},
+    derive::{enforced::ENFORCED, visible::APPLIED, waypoint::{BOUND, MEANWHILE}, word::Word},
+    events::{self, About},
     graph::{Kind, Object, Reporter, Told},
     leader::Leading,
     names,
@@ -100,7 +101,8 @@ async fn write(client: &Client, told: &Told) {
     let mut pace = Backoff::new(Duration::from_millis(200), Duration::from_secs(5)).with_jitter(0.2);
     for _ in 0..ATTEMPTS_MAX {
         let reason = match within("writing a status", API_TIMEOUT, attempt(&api, told)).await {
-            Ok(Ok(())) => return,
+            Ok(Ok(News::Refusal { uid, word })) => return cry(client, told, &uid, &word).await,
+            Ok(Ok(News::Nothing)) => return,
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => return,
             Ok(Err(error)) => error.to_string(),
             Err(late) => late.to_string(),
@@ -141,7 +143,28 @@ fn own(reporter: Reporter) -> &'static [&'static str] {
     }
 }
 
-async fn attempt(api: &Api<DynamicObject>, told: &Told) -> Result<(), kube::Error> {
+/// Whether what was written is more than a condition.
+enum News {
+    Nothing,
+    /// From now on traffic to the object is refused.
+    Refusal { uid: String, word: Word },
+}
+
+/// A refusal is told where people look who wonder why nothing arrives.
+async fn cry(client: &Client, told: &Told, uid: &str, word: &Word) {
+    let kind = resource(told.object.kind);
+    let about = About { api_version: &kind.api_version, kind: &kind.kind, key: &told.object.key, uid };
+    events::warn(client, about, word.reason, &word.message).await;
+}
+
+/// The word that says that traffic is refused, where it was not said before.
+fn refusal<'a>(words: &'a [Word], held: &[StatusCondition]) -> Option<&'a Word> {
+    let word = words.iter().find(|word| word.kind == BOUND && word.message.ends_with(MEANWHILE))?;
+    let same = |one: &StatusCondition| one.type_ == BOUND && one.message.as_deref() == Some(&word.message);
+    (!held.iter().any(same)).then_some(word)
+}
+
+async fn attempt(api: &Api<DynamicObject>, told: &Told) -> Result<News, kube::Error> {
     let name = &told.object.key.name;
     let object = api.get_status(name).await?;
     let held = object.data.pointer("/status/conditions").cloned().unwrap_or_default();
@@ -151,7 +174,7 @@ async fn attempt(api: &Api<DynamicObject>, told: &Told) -> Result<(), kube::Erro
     let wanted: Vec<StatusCondition> = told.words.iter().map(|word| wanted(told, word, &held)).collect();
     let same = wanted.len() == held.len() && wanted.iter().all(|one| held.contains(one));
     if same {
-        return Ok(());
+        return Ok(News::Nothing);
     }
     let kind = resource(told.object.kind);
     // An empty list takes back what this manager wrote before.
@@ -162,7 +185,10 @@ async fn attempt(api: &Api<DynamicObject>, told: &Told) -> Result<(), kube::Erro
         "status": {"conditions": wanted},
     });
     let params = PatchParams::apply(told.reporter.field_manager()).force();
-    api.patch_status(name, &params, &Patch::Apply(patch)).await.map(|_| ())
+    api.patch_status(name, &params, &Patch::Apply(patch)).await?;
+    let uid = object.metadata.uid.unwrap_or_default();
+    let refusal = refusal(&told.words, &held).cloned();
+    Ok(refusal.map_or(News::Nothing, |word| News::Refusal { uid, word }))
 }
 
 /// The condition to write. The time of transition stays while the answer does.

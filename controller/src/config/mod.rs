@@ -12,6 +12,7 @@ use lateen_telemetry::log;
 use crate::{
     ca::authority::Lifetimes,
     derive::{Mesh, visible::Sight},
+    provision::Defaults,
     publish::Pace,
 };
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub lifetimes: Lifetimes,
     /// Of publishing.
     pub pace: Pace,
+    /// What proxies of Gateways have; `None` where somebody else runs them.
+    pub gateways: Option<Defaults>,
     /// How to reach the API.
     pub access: Access,
     /// Where to listen.
@@ -117,6 +120,7 @@ impl Config {
             ca_directory: or("ROOT_CA_DIR", "/etc/cacerts").into(),
             lifetimes,
             pace,
+            gateways: gateways(find)?,
             access: find("KUBECONFIG").map_or(Access::Inferred, |path| Access::Kubeconfig(path.into())),
             ports: Ports {
                 secure: port(find, "SECURE_GRPC_PORT", Ports::default().secure)?,
@@ -129,6 +133,17 @@ impl Config {
             namespace,
         })
     }
+}
+
+/// What proxies of Gateways have, unless they are switched off.
+fn gateways(find: &dyn Fn(&str) -> Option<String>) -> Result<Option<Defaults>, ConfigError> {
+    const OFF: &str = "PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER";
+    if find(OFF).is_some() && !boolean(find, OFF)? {
+        return Ok(None);
+    }
+    let Some(given) = find("GATEWAY_DEFAULTS") else { return Ok(Some(Defaults::default())) };
+    let read = Defaults::read(&given);
+    read.map(Some).map_err(|error| ConfigError { variable: "GATEWAY_DEFAULTS", reason: error.to_string() })
 }
 
 fn log_config(find: &dyn Fn(&str) -> Option<String>) -> Result<log::Config, ConfigError> {
@@ -216,6 +231,11 @@ mod tests {
         assert_eq!(config.lifetimes.usual, Duration::from_secs(5400));
         assert_eq!(config.ports.ready, 0);
         assert!(config.mesh.dry_run);
+        assert_eq!(config.gateways, Some(Defaults::default()));
+        let off = read(&[("PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER", "false")]).expect("valid");
+        assert_eq!(off.gateways, None);
+        let error = read(&[("GATEWAY_DEFAULTS", "{}}")]).map(|_| ()).expect_err("no JSON");
+        assert_eq!(error.variable, "GATEWAY_DEFAULTS");
     }
 
     #[test]
@@ -226,6 +246,7 @@ mod tests {
             ("HTTP_PORT", "70000"),
             ("AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY", "maybe"),
             ("LOG_FORMAT", "xml"),
+            ("PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER", "maybe"),
         ] {
             let error = read(&[(variable, value)]).map(|_| ()).expect_err("wrong");
             assert_eq!(error.variable, variable);

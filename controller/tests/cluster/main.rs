@@ -2,6 +2,7 @@
 
 mod admission;
 mod failures;
+mod gateways;
 mod harness;
 mod inputs;
 

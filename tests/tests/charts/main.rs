@@ -85,6 +85,8 @@ fn values_that_cannot_work_are_refused_by_name() {
         ("controller.trustedNodeAccounts=[\"ztunnel\"]", "/trustedNodeAccounts/0"),
         ("controller.resources.requests.cpu=\"lots\"", "/resources/requests/cpu"),
         ("controller.image=\"Ctrl image\"", "/image"),
+        ("controller.waypoint.replicas=0", "/waypoint/replicas"),
+        ("controller.waypoint.replica=2", "'replica' not allowed"),
         ("cni.cniBinDir=\"opt/cni/bin\"", "/cniBinDir"),
         ("cni.cniConfFileName=\"../10-x.conflist\"", "/cniConfFileName"),
         ("cni.privileged=true", "'privileged' not allowed"),
@@ -142,7 +144,8 @@ fn values_arrive_where_they_belong() {
         "global={\"hub\":\"registry.example:5000/mesh\",\"tag\":\"v7\",\"trustDomain\":\"td\",\"network\":\"n1\",\
          \"imagePullSecrets\":[\"key\"],\"clusterName\":\"c1\",\"logFormat\":\"json\"}",
         "controller={\"replicas\":1,\"webhook\":false,\"trustedNodeAccounts\":[\"edge/ztunnel\"],\
-         \"meshConfig\":{\"discoverySelectors\":[{\"matchLabels\":{\"mesh\":\"yes\"}}]},\"env\":{\"X\":1}}",
+         \"meshConfig\":{\"discoverySelectors\":[{\"matchLabels\":{\"mesh\":\"yes\"}}]},\"env\":{\"X\":1},\
+         \"waypoint\":{\"replicas\":3,\"tolerations\":[{\"operator\":\"Exists\"}]}}",
         "cni={\"image\":\"other.example/cni@sha256:00\",\"shareHostNetwork\":false,\"moreCapabilities\":[\"DAC_OVERRIDE\"],\
          \"cniBinDir\":\"/var/lib/cni/bin\",\"excludeNamespaces\":[\"a\",\"b\"]}",
         "ztunnel={\"sameNode\":\"hbone\",\"terminationGracePeriodSeconds\":300}",
@@ -171,6 +174,10 @@ fn values_arrive_where_they_belong() {
     ] {
         assert_eq!(said(workload, name), value, "{workload} {name}");
     }
+    let gateways: Value = serde_json::from_str(&said("Deployment istiod", "GATEWAY_DEFAULTS")).expect("JSON");
+    assert_eq!((&gateways["image"], &gateways["replicas"]), (&json!("registry.example:5000/mesh/waypoint:v7"), &json!(3)));
+    assert_eq!((&gateways["imagePullSecrets"], &gateways["logFormat"]), (&json!([{"name": "key"}]), &json!("json")));
+    assert_eq!(gateways["tolerations"], json!([{"operator": "Exists"}]));
     let agent = &find(&all, "DaemonSet istio-cni-node")["spec"]["template"]["spec"];
     assert_eq!(agent["hostNetwork"], json!(false));
     assert_eq!(agent["volumes"][0]["hostPath"]["path"], "/var/lib/cni/bin");
@@ -188,7 +195,16 @@ fn values_arrive_where_they_belong() {
 /// What is switched off leaves nothing behind that asks for it.
 #[test]
 fn what_is_off_needs_no_rights() {
-    let all = rendered(&["controller={\"replicas\":1,\"webhook\":false}"]);
+    let all = rendered(&["controller={\"replicas\":1,\"webhook\":false,\"waypoint\":{\"enabled\":false}}"]);
+    let of_gateways = ["deployments", "poddisruptionbudgets", "gatewayclasses/status", "serviceaccounts"];
+    for role in all.iter().filter(|one| ["Role", "ClusterRole"].contains(&word(one, "/kind"))) {
+        for rule in list(role, "/rules") {
+            let found = list(rule, "/resources").iter().filter_map(Value::as_str).find(|one| of_gateways.contains(one));
+            assert_eq!(found, None, "{}", key(role));
+        }
+    }
+    let said = variable(&all, "Deployment istiod", "PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER");
+    assert_eq!(said.as_deref(), Some("false"));
     let absent = ["PodDisruptionBudget", "ValidatingWebhookConfiguration"];
     assert!(!all.iter().any(|one| absent.contains(&word(one, "/kind"))), "one replica must not hold up a node's drain");
     let rules = list(find(&all, "ClusterRole istiod-istio-system"), "/rules");

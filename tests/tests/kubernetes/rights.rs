@@ -16,6 +16,15 @@ const RIGHTS: &[(&str, &str, &str, &str, bool)] = &[
     (CONTROLLER, "create", "tokenreviews.authentication.k8s.io", "", true),
     (CONTROLLER, "patch", "authorizationpolicies.security.istio.io/status", "default", true),
     (CONTROLLER, "get", "secrets/istio-ca-secret", SYSTEM, true),
+    // What running Gateways takes.
+    (CONTROLLER, "patch", "deployments.apps", "default", true),
+    (CONTROLLER, "create", "services", "default", true),
+    (CONTROLLER, "patch", "gateways.gateway.networking.k8s.io/status", "default", true),
+    (CONTROLLER, "get", "configmaps", "default", true),
+    (CONTROLLER, "list", "configmaps", "default", false),
+    (CONTROLLER, "update", "gateways.gateway.networking.k8s.io", "default", false),
+    (CONTROLLER, "delete", "gatewayclasses.gateway.networking.k8s.io", "", false),
+    (CONTROLLER, "patch", "daemonsets.apps", "default", false),
     // What would make it the cluster's master.
     (CONTROLLER, "get", "secrets", "default", false),
     (CONTROLLER, "list", "secrets", SYSTEM, false),
