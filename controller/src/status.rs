@@ -17,7 +17,12 @@ use serde::Deserialize as _;
 use serde_json::json;
 
 use crate::{
-    derive::{enforced::ENFORCED, visible::APPLIED, waypoint::{BOUND, MEANWHILE}, word::Word},
+    derive::{
+        enforced::ENFORCED,
+        visible::APPLIED,
+        waypoint::{BOUND, MEANWHILE},
+        word::Word,
+    },
     events::{self, About},
     graph::{Kind, Object, Reporter, Told},
     leader::Leading,
@@ -147,7 +152,10 @@ fn own(reporter: Reporter) -> &'static [&'static str] {
 enum News {
     Nothing,
     /// From now on traffic to the object is refused.
-    Refusal { uid: String, word: Word },
+    Refusal {
+        uid: String,
+        word: Word,
+    },
 }
 
 /// A refusal is told where people look who wonder why nothing arrives.

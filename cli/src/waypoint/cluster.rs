@@ -48,7 +48,8 @@ impl At {
             }
             None => Config::from_kubeconfig(&options).await,
         };
-        let config = config.context("the kubeconfig names no cluster that can be used; set KUBECONFIG or --kubeconfig")?;
+        let config =
+            config.context("the kubeconfig names no cluster that can be used; set KUBECONFIG or --kubeconfig")?;
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         Ok(Cluster { client: Client::try_from(config).context("making a client")?, namespace })
     }
@@ -115,7 +116,9 @@ pub(super) async fn asked<T>(what: &'static str, request: impl Future<Output = k
     match within(what, TIMEOUT, request).await? {
         Ok(answer) => Ok(answer),
         // An object that is missing is named; a kind that is missing is not.
-        Err(kube::Error::Api(status)) if status.code == 404 && status.details.as_ref().is_none_or(|one| one.name.is_empty()) => {
+        Err(kube::Error::Api(status))
+            if status.code == 404 && status.details.as_ref().is_none_or(|one| one.name.is_empty()) =>
+        {
             bail!("{what}: the cluster does not know the kind Gateway; install the CRDs of the Gateway API first")
         }
         Err(error) => Err(error).context(what),

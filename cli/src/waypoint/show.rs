@@ -70,7 +70,10 @@ pub(super) fn said(waypoint: &Found) -> String {
     let programmed = waypoint.conditions().iter().find(|one| one["type"] == "Programmed");
     let text = |field: &str| programmed.and_then(|one| one[field].as_str()).unwrap_or_default();
     match (text("reason"), text("message")) {
-        ("", _) => format!("{}/{}: nobody has said anything of it; is the controller running?", waypoint.namespace, waypoint.name),
+        ("", _) => format!(
+            "{}/{}: nobody has said anything of it; is the controller running?",
+            waypoint.namespace, waypoint.name
+        ),
         (reason, message) => format!("{}/{}: {reason}: {message}", waypoint.namespace, waypoint.name),
     }
 }

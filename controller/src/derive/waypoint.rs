@@ -123,7 +123,8 @@ pub const BOUND: &str = "istio.io/WaypointBound";
 /// What becomes of the asker's wish.
 pub fn resolve<'g>(asker: Asker<'_>, find: &dyn Fn(&Key) -> Option<Found<'g>>) -> Granted {
     let inherited = asker.space.map(|space| &space.wish);
-    let of_account = Wish { waypoint: asker.of_account.cloned().map_or(Asked::Unsaid, Asked::Gateway), ..Wish::default() };
+    let of_account =
+        Wish { waypoint: asker.of_account.cloned().map_or(Asked::Unsaid, Asked::Gateway), ..Wish::default() };
     // The canary is of the level that names the waypoint.
     let (wish, is_own) = match (&asker.wish.waypoint, asker.of_account, inherited) {
         (Asked::Unsaid, Some(_), _) => (&of_account, true),

@@ -237,7 +237,8 @@ impl Graph {
     /// The services a pod stands behind.
     fn selecting(&self, key: &Key, pod: &Pod, dirty: &mut Dirty) {
         let services = self.world.services.within(&key.namespace);
-        let selecting = services.filter(|(_, one)| !one.selector.is_empty() && facts::selects(&one.selector, &pod.labels));
+        let selecting =
+            services.filter(|(_, one)| !one.selector.is_empty() && facts::selects(&one.selector, &pod.labels));
         dirty.extend(selecting.map(|(service, _)| Derived::Service(service.clone())));
     }
 

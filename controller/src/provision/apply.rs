@@ -45,8 +45,7 @@ pub fn classes() -> ApiResource {
 pub async fn put(client: &Client, gateway: &Key, planned: &Planned, known: bool) -> Result<Option<Present>, String> {
     let (_, _, kind, _) = planned.kind.words();
     let name = &planned.name;
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(client.clone(), &gateway.namespace, &resource(planned.kind));
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &gateway.namespace, &resource(planned.kind));
     if !known {
         let found = bounded(api.get_opt(name)).await?;
         if found.is_some_and(|found| !is_ours(&found, gateway)) {

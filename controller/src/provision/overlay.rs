@@ -104,9 +104,8 @@ fn merged_map(base: Option<Value>, patch: &Map<String, Value>, path: &str) -> Re
         if key.starts_with('$') {
             return Err(format!("{}: this directive is not supported; use $patch", &path[1..]));
         }
-        match merged(map.remove(key), below, &path)? {
-            Some(value) => _ = map.insert(key.clone(), value),
-            None => {}
+        if let Some(value) = merged(map.remove(key), below, &path)? {
+            map.insert(key.clone(), value);
         }
     }
     Ok(Some(Value::Object(map)))
@@ -133,10 +132,11 @@ fn merged_list(base: Option<Value>, patch: &[Value], path: &str) -> Result<Value
         let Some(name) = one.get(key) else { return Err(format!("{path}: an element without {key}")) };
         let path = format!("{path}[{key}={name}]");
         match list.iter().position(|held| held.get(key) == Some(name)) {
-            Some(at) => match merged(Some(list.remove(at)), one, &path)? {
-                Some(value) => list.insert(at, value),
-                None => {}
-            },
+            Some(at) => {
+                if let Some(value) = merged(Some(list.remove(at)), one, &path)? {
+                    list.insert(at, value);
+                }
+            }
             None => list.extend(merged(None, one, &path)?),
         }
     }
@@ -147,7 +147,9 @@ fn merged_list(base: Option<Value>, patch: &[Value], path: &str) -> Result<Value
 fn merge_key(path: &str, patch: &[Value]) -> Option<&'static str> {
     let field = path.rsplit('.').next().unwrap_or_default();
     match field {
-        "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets" => Some("name"),
+        "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets" => {
+            Some("name")
+        }
         "volumeMounts" => Some("mountPath"),
         "volumeDevices" => Some("devicePath"),
         "hostAliases" => Some("ip"),

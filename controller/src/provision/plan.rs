@@ -141,7 +141,10 @@ pub fn name_of(subject: Subject<'_>) -> Result<String, Refused> {
     };
     let refused = |message: String| Err(Refused { reason: "Invalid", message });
     if key.name.len() > NAME_MAX {
-        return refused(format!("the name {:?} is longer than {NAME_MAX} letters, and pods carry it as a label", key.name));
+        return refused(format!(
+            "the name {:?} is longer than {NAME_MAX} letters, and pods carry it as a label",
+            key.name
+        ));
     }
     if !is_name(&name) {
         return refused(format!(
@@ -237,7 +240,8 @@ impl Maker<'_> {
         let usual = if class.role == Role::Waypoint { "ClusterIP" } else { "LoadBalancer" };
         let kind = wanted.annotations.get(labels::SERVICE_TYPE).map_or(usual, String::as_str);
         if !["ClusterIP", "NodePort", "LoadBalancer"].contains(&kind) {
-            let message = format!("annotation {}: {kind:?}; use ClusterIP, NodePort or LoadBalancer", labels::SERVICE_TYPE);
+            let message =
+                format!("annotation {}: {kind:?}; use ClusterIP, NodePort or LoadBalancer", labels::SERVICE_TYPE);
             return Err(Refused { reason: "Invalid", message });
         }
         let mut spec = json!({
@@ -252,7 +256,9 @@ impl Maker<'_> {
             (Address::Any | Address::Elsewhere(_) | Address::Unsupported(_), _) => {}
         }
         let mut service = self.object(Kind::Service, spec);
-        if class.role == Role::Waypoint && service["metadata"]["annotations"].get(labels::TRAFFIC_DISTRIBUTION).is_none() {
+        if class.role == Role::Waypoint
+            && service["metadata"]["annotations"].get(labels::TRAFFIC_DISTRIBUTION).is_none()
+        {
             service["metadata"]["annotations"][labels::TRAFFIC_DISTRIBUTION] = json!("PreferClose");
         }
         Ok(service)
@@ -274,7 +280,9 @@ impl Maker<'_> {
 
 /// What is passed on to what is made: the Gateway API's own words stay with the Gateway, and so does kubectl's memory.
 fn copied(words: &Words) -> Words {
-    let stays = |key: &str| key.starts_with("gateway.networking.k8s.io/") || key == "kubectl.kubernetes.io/last-applied-configuration";
+    let stays = |key: &str| {
+        key.starts_with("gateway.networking.k8s.io/") || key == "kubectl.kubernetes.io/last-applied-configuration"
+    };
     words.iter().filter(|(key, _)| !stays(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
@@ -283,7 +291,8 @@ const HBONE_PORT: u16 = 15008;
 
 /// The Service's ports: one for each port of a listener, whoever of several listeners names it first.
 fn ports(listeners: &[Listener], role: Role) -> Vec<Value> {
-    let mut ports = vec![json!({"name": "status-port", "port": STATUS_PORT, "targetPort": STATUS_PORT, "protocol": "TCP"})];
+    let mut ports =
+        vec![json!({"name": "status-port", "port": STATUS_PORT, "targetPort": STATUS_PORT, "protocol": "TCP"})];
     let mut seen = BTreeMap::from([(STATUS_PORT, ())]);
     for listener in listeners {
         if listener.port == 0 || seen.insert(listener.port, ()).is_some() {

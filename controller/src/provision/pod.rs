@@ -192,7 +192,12 @@ pub(super) fn harmless(spec: &Value, account: &str) -> Result<(), Refused> {
         let adds = context["capabilities"]["add"].as_array().is_some_and(|added| !added.is_empty());
         let unmasks = context["procMount"].as_str().is_some_and(|mount| mount != "Default");
         let host = context["windowsOptions"]["hostProcess"] == json!(true);
-        if context["privileged"] == json!(true) || context["allowPrivilegeEscalation"] == json!(true) || adds || unmasks || host {
+        if context["privileged"] == json!(true)
+            || context["allowPrivilegeEscalation"] == json!(true)
+            || adds
+            || unmasks
+            || host
+        {
             return refused(format!(
                 "container {}: its securityContext asks for more than a proxy may have (privileged, \
                  allowPrivilegeEscalation, capabilities.add, procMount, hostProcess)",

@@ -56,7 +56,13 @@ const ROLLOUT: &str = "deployment.kubernetes.io/revision";
 fn shape_of(object: &DynamicObject) -> u64 {
     let mut annotations = object.metadata.annotations.clone().unwrap_or_default();
     annotations.remove(ROLLOUT);
-    let shape = json!([object.metadata.uid, object.metadata.labels, annotations, object.metadata.owner_references, object.data.get("spec")]);
+    let shape = json!([
+        object.metadata.uid,
+        object.metadata.labels,
+        annotations,
+        object.metadata.owner_references,
+        object.data.get("spec")
+    ]);
     let mut hasher = DefaultHasher::new();
     shape.to_string().hash(&mut hasher);
     hasher.finish()
@@ -73,7 +79,8 @@ fn places_of(data: &Value) -> Vec<Place> {
     }
     let mut places = ips("/status/loadBalancer/ingress", Some("ip"));
     let ingress = data.pointer("/status/loadBalancer/ingress").and_then(Value::as_array);
-    let names = ingress.into_iter().flatten().filter_map(|one| one["hostname"].as_str()).filter(|name| !name.is_empty());
+    let names =
+        ingress.into_iter().flatten().filter_map(|one| one["hostname"].as_str()).filter(|name| !name.is_empty());
     places.extend(names.map(|name| Place::Hostname(name.to_owned())));
     places
 }

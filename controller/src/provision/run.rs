@@ -5,11 +5,7 @@
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use kube::{
-    Api, Client,
-    api::DynamicObject,
-    runtime::watcher,
-};
+use kube::{Api, Client, api::DynamicObject, runtime::watcher};
 use lateen_cluster::{
     labels,
     store::{self, Key, Listener, Reading, Store},
@@ -285,7 +281,9 @@ impl Provisioner {
         let found = found.map_err(|late| late.to_string())?.map_err(|error| error.to_string())?;
         let Some(map) = found else {
             let place = format!("{}/{}", subject.key.namespace, asked.name);
-            return Ok(Err(Refused::parameters(format!("infrastructure.parametersRef: there is no ConfigMap {place}"))));
+            return Ok(Err(Refused::parameters(format!(
+                "infrastructure.parametersRef: there is no ConfigMap {place}"
+            ))));
         };
         let read = Overlays::read(&asked.name, &map.data.unwrap_or_default());
         Ok(read.map(|overlays| {
@@ -319,11 +317,13 @@ impl Provisioner {
             }
         }
         let outcome = known.outcome(key, &planned, &answers);
-        let shapes = planned.iter().zip(shapes).map(|(one, shape)| answers.get(&one.kind).map(|one| one.shape).or(shape));
+        let shapes =
+            planned.iter().zip(shapes).map(|(one, shape)| answers.get(&one.kind).map(|one| one.shape).or(shape));
         let available = if let Outcome::Made { available, .. } = &outcome { *available } else { 0 };
         settled.insert(key.clone(), Settled { shapes: shapes.collect(), planned, available });
         if was_available > 0 && available == 0 {
-            let about = About { api_version: "gateway.networking.k8s.io/v1", kind: "Gateway", key, uid: &subject.wanted.uid };
+            let about =
+                About { api_version: "gateway.networking.k8s.io/v1", kind: "Gateway", key, uid: &subject.wanted.uid };
             let words = "none of its pods is ready; traffic that must pass it is refused until one is";
             events::warn(&self.client, about, "WaypointNotReady", words).await;
         }
@@ -345,9 +345,10 @@ impl Known {
     fn surplus(&self, subject: Subject<'_>, planned: &[Planned]) -> Vec<(Kind, Key)> {
         let mut surplus = Vec::new();
         for (kind, store) in &self.made {
-            let of_gateway = store.snapshot().into_iter().filter(|(_, present)| {
-                present.gateway == *subject.key && present.owners.contains(&subject.wanted.uid)
-            });
+            let of_gateway = store
+                .snapshot()
+                .into_iter()
+                .filter(|(_, present)| present.gateway == *subject.key && present.owners.contains(&subject.wanted.uid));
             let is_planned = |key: &Key| planned.iter().any(|one| one.kind == *kind && *one.name == *key.name);
             surplus.extend(of_gateway.filter(|(key, _)| !is_planned(key)).map(|(key, _)| (*kind, key)));
         }
@@ -372,7 +373,9 @@ impl Known {
 
 fn with_overlays(known: &Known) -> Vec<Task> {
     let all = known.gateways.snapshot().into_iter();
-    all.filter(|(_, wanted)| wanted.infrastructure.parameters_ref.is_some()).map(|(key, _)| Task::Gateway(key)).collect()
+    all.filter(|(_, wanted)| wanted.infrastructure.parameters_ref.is_some())
+        .map(|(key, _)| Task::Gateway(key))
+        .collect()
 }
 
 fn now() -> String {
@@ -382,7 +385,11 @@ fn now() -> String {
 type Following = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Follows everything; how many kinds are not complete yet.
-fn follow(client: &Client, own: &str, inbox: &Inbox<Task>) -> (Known, impl Future<Output = ()> + use<>, watch::Receiver<usize>) {
+fn follow(
+    client: &Client,
+    own: &str,
+    inbox: &Inbox<Task>,
+) -> (Known, impl Future<Output = ()> + use<>, watch::Receiver<usize>) {
     let left = watch::Sender::new(0);
     let seen = left.subscribe();
     let mut all: Vec<Following> = Vec::new();

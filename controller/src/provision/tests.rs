@@ -15,7 +15,8 @@ use crate::derive::tests::mesh;
 
 fn wanted(class: &str, metadata: Value, more: Value) -> Wanted {
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "Gateway"));
-    let mut spec = json!({"gatewayClassName": class, "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}]});
+    let mut spec =
+        json!({"gatewayClassName": class, "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}]});
     for (key, value) in more.as_object().into_iter().flatten() {
         spec[key] = value.clone();
     }
@@ -40,8 +41,7 @@ fn planned(wanted: &Wanted, overlays: &[(&str, &str)]) -> Result<Vec<Planned>, R
     let (key, defaults, mesh) = (key(), Defaults::default(), mesh());
     let data = overlays.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
     let layer = Overlays::read("o", &data)?;
-    let around =
-        Around { namespace: "istio-system", revision: "", defaults: &defaults, mesh: &mesh, network: "net1" };
+    let around = Around { namespace: "istio-system", revision: "", defaults: &defaults, mesh: &mesh, network: "net1" };
     plan::plan(Subject { key: &key, wanted, class }, &[layer], around)
 }
 
@@ -75,16 +75,29 @@ fn a_waypoint_is_two_pods_apart_a_service_an_account_and_a_budget() {
     let service = find(&all, Kind::Service);
     assert_eq!(service["spec"]["type"], "ClusterIP");
     assert_eq!(service["metadata"]["annotations"]["networking.istio.io/traffic-distribution"], "PreferClose");
-    let ports: Vec<String> = service["spec"]["ports"].as_array().expect("ports").iter().map(|port| {
-        format!("{}:{}:{}", port["name"].as_str().unwrap_or_default(), port["port"], port["appProtocol"].as_str().unwrap_or("-"))
-    }).collect();
+    let ports: Vec<String> = service["spec"]["ports"]
+        .as_array()
+        .expect("ports")
+        .iter()
+        .map(|port| {
+            format!(
+                "{}:{}:{}",
+                port["name"].as_str().unwrap_or_default(),
+                port["port"],
+                port["appProtocol"].as_str().unwrap_or("-")
+            )
+        })
+        .collect();
     assert_eq!(ports, ["status-port:15021:-", "mesh:15008:hbone"]);
     let spec = &find(&all, Kind::Deployment)["spec"];
     assert_eq!(spec["replicas"], 2);
     assert_eq!(spec["strategy"]["rollingUpdate"], json!({"maxSurge": 1, "maxUnavailable": 0}));
     let selector = json!({"gateway.networking.k8s.io/gateway-name": "w"});
     assert_eq!(spec["selector"]["matchLabels"], selector);
-    assert_eq!(find(&all, Kind::PodDisruptionBudget)["spec"], json!({"minAvailable": 1, "selector": {"matchLabels": selector}}));
+    assert_eq!(
+        find(&all, Kind::PodDisruptionBudget)["spec"],
+        json!({"minAvailable": 1, "selector": {"matchLabels": selector}})
+    );
 }
 
 #[test]
@@ -108,7 +121,8 @@ fn its_pods_may_do_nothing_but_serve() {
     assert_eq!(pod["automountServiceAccountToken"], false);
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     let container = &pod["containers"][0];
-    let context = json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}});
+    let context =
+        json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}});
     assert_eq!(container["securityContext"], context);
     assert_eq!(container["args"], json!(["proxy", "waypoint"]));
     for probe in ["startupProbe", "readinessProbe"] {
@@ -145,8 +159,12 @@ fn a_gateway_is_a_load_balancer_for_its_listeners() {
     let all = objects(&wanted("istio", json!({}), listeners), &[]);
     assert!(all.iter().all(|one| one.name == "w-istio"));
     let service = find(&all, Kind::Service);
-    assert_eq!((&service["spec"]["type"], &service["spec"]["loadBalancerIP"]), (&json!("LoadBalancer"), &json!("192.0.2.7")));
-    let ports: Vec<&str> = service["spec"]["ports"].as_array().expect("ports").iter().filter_map(|port| port["name"].as_str()).collect();
+    assert_eq!(
+        (&service["spec"]["type"], &service["spec"]["loadBalancerIP"]),
+        (&json!("LoadBalancer"), &json!("192.0.2.7"))
+    );
+    let ports: Vec<&str> =
+        service["spec"]["ports"].as_array().expect("ports").iter().filter_map(|port| port["name"].as_str()).collect();
     assert_eq!(ports, ["status-port", "http", "a", "port-5432"]);
     let pod = &find(&all, Kind::Deployment)["spec"]["template"]["spec"];
     assert_eq!(pod["containers"][0]["args"], json!(["proxy", "gateway"]));
@@ -155,7 +173,10 @@ fn a_gateway_is_a_load_balancer_for_its_listeners() {
         "gateway.istio.io/name-override": "edge", "gateway.istio.io/service-account": "known"}});
     let all = objects(&wanted("lateen", annotations, json!({})), &[]);
     assert_eq!(find(&all, Kind::Service)["spec"]["type"], "ClusterIP");
-    assert!(all.iter().all(|one| one.name == "edge" && one.kind != Kind::ServiceAccount), "the account is there already");
+    assert!(
+        all.iter().all(|one| one.name == "edge" && one.kind != Kind::ServiceAccount),
+        "the account is there already"
+    );
     assert_eq!(find(&all, Kind::Deployment)["spec"]["template"]["spec"]["serviceAccountName"], "known");
 }
 
@@ -164,7 +185,10 @@ fn overlays_change_what_they_name() {
     let all = objects(
         &waypoint(),
         &[
-            ("deployment", "spec: {replicas: 1, template: {spec: {containers: [{name: istio-proxy, resources: {limits: {cpu: '4'}}}]}}}"),
+            (
+                "deployment",
+                "spec: {replicas: 1, template: {spec: {containers: [{name: istio-proxy, resources: {limits: {cpu: '4'}}}]}}}",
+            ),
             ("service", "metadata: {annotations: {a: b}}"),
         ],
     );
@@ -217,11 +241,15 @@ fn names_that_can_be_no_service_are_refused() {
 #[test]
 fn whose_it_is() {
     let labelled = |revision: &str| wanted("istio-waypoint", json!({"labels": {"istio.io/rev": revision}}), json!({}));
-    for (label, own, ours) in [("a", "a", true), ("a", "b", false), ("default", "", true), ("a", "", false), ("default", "a", false)] {
+    for (label, own, ours) in
+        [("a", "a", true), ("a", "b", false), ("default", "", true), ("a", "", false), ("default", "a", false)]
+    {
         assert_eq!(labelled(label).is_for(own), ours, "{label} {own}");
     }
     assert!(waypoint().is_for("") && waypoint().is_for("default") && !waypoint().is_for("canary"));
-    let versioned = |text: &str| wanted("istio-waypoint", json!({"annotations": {"gateway.istio.io/controller-version": text}}), json!({}));
+    let versioned = |text: &str| {
+        wanted("istio-waypoint", json!({"annotations": {"gateway.istio.io/controller-version": text}}), json!({}))
+    };
     for (text, newer) in [("5", false), ("1", false), ("6", true), ("x", true)] {
         assert_eq!(versioned(text).is_of_newer(), newer, "{text}");
     }

@@ -97,7 +97,8 @@ async fn a_waypoint_is_made_told_and_put_back() {
 
     // What is changed or deleted is put back.
     let mut edited = deployment.clone();
-    edited["spec"] = json!({"replicas": 7, "selector": made["spec"]["selector"], "template": {"spec": {"hostNetwork": true}}});
+    edited["spec"] =
+        json!({"replicas": 7, "selector": made["spec"]["selector"], "template": {"spec": {"hostNetwork": true}}});
     cluster.apply([edited]).await;
     until(&cluster, "the edit undone", &deployment, |found| found["spec"]["replicas"] == 2).await;
     let service = named("v1", "Service", "w");
@@ -114,7 +115,8 @@ async fn a_waypoint_is_made_told_and_put_back() {
         Box::pin(async move {
             let all = api.list(&Default::default()).await.ok()?;
             let of_waypoint = |one: &&k8s_openapi::api::core::v1::Event| {
-                one.involved_object.kind.as_deref() == Some("Gateway") && one.reason.as_deref() == Some("WaypointNotReady")
+                one.involved_object.kind.as_deref() == Some("Gateway")
+                    && one.reason.as_deref() == Some("WaypointNotReady")
             };
             all.items.iter().any(|one| of_waypoint(&one)).then_some(())
         })
@@ -141,7 +143,11 @@ async fn overlays_are_merged_followed_and_judged() {
     cluster.apply([waypoint.clone()]).await;
     let told = cluster.until_told(&waypoint, "Accepted", ("False", "InvalidParameters")).await;
     assert!(told.contains("there is no ConfigMap shop/o"), "{told}");
-    cluster.apply([overlays(json!({"deployment": "spec: {replicas: 3}", "horizontalPodAutoscaler": "spec: {maxReplicas: 9}"}))]).await;
+    cluster
+        .apply([overlays(
+            json!({"deployment": "spec: {replicas: 3}", "horizontalPodAutoscaler": "spec: {maxReplicas: 9}"}),
+        )])
+        .await;
     // They are not watched; a word in the Gateway is, and is what people change to have it looked at.
     let touched = |text: &str| {
         let mut touched = waypoint.clone();
@@ -158,7 +164,9 @@ async fn overlays_are_merged_followed_and_judged() {
     cluster.apply([overlays(json!({"deployment": "spec: {replicas: 1}"})), touched("2")]).await;
     until(&cluster, "the autoscaler's end", &scaler, Value::is_null).await;
     until(&cluster, "the budget's end", &named("policy/v1", "PodDisruptionBudget", "w"), Value::is_null).await;
-    cluster.apply([overlays(json!({"deployment": "spec: {template: {spec: {hostNetwork: true}}}"})), touched("3")]).await;
+    cluster
+        .apply([overlays(json!({"deployment": "spec: {template: {spec: {hostNetwork: true}}}"})), touched("3")])
+        .await;
     let told = cluster.until_told(&waypoint, "Accepted", ("False", "InvalidParameters")).await;
     assert!(told.contains("hostNetwork"), "{told}");
     let kept = until(&cluster, "the Deployment", &deployment, Value::is_object).await;
@@ -206,7 +214,8 @@ async fn a_service_whose_waypoint_refuses_it_is_told_by_an_event_too() {
         Box::pin(async move {
             let all = api.list(&Default::default()).await.ok()?.items;
             let of_service = all.into_iter().find(|one| one.involved_object.name.as_deref() == Some("web"))?;
-            (of_service.reason.as_deref() == Some("WaypointIsNotReady")).then_some(of_service.message.unwrap_or_default())
+            (of_service.reason.as_deref() == Some("WaypointIsNotReady"))
+                .then_some(of_service.message.unwrap_or_default())
         })
     })
     .await;

@@ -175,7 +175,10 @@ fn values_arrive_where_they_belong() {
         assert_eq!(said(workload, name), value, "{workload} {name}");
     }
     let gateways: Value = serde_json::from_str(&said("Deployment istiod", "GATEWAY_DEFAULTS")).expect("JSON");
-    assert_eq!((&gateways["image"], &gateways["replicas"]), (&json!("registry.example:5000/mesh/waypoint:v7"), &json!(3)));
+    assert_eq!(
+        (&gateways["image"], &gateways["replicas"]),
+        (&json!("registry.example:5000/mesh/waypoint:v7"), &json!(3))
+    );
     assert_eq!((&gateways["imagePullSecrets"], &gateways["logFormat"]), (&json!([{"name": "key"}]), &json!("json")));
     assert_eq!(gateways["tolerations"], json!([{"operator": "Exists"}]));
     let agent = &find(&all, "DaemonSet istio-cni-node")["spec"]["template"]["spec"];

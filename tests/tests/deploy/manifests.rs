@@ -91,8 +91,8 @@ fn each_part_has_an_account_of_its_own_and_rights_that_name_what_they_are_for() 
         }
         // A Secret or a ConfigMap that has no name yet can only be granted by its kind, and only be made. Overlays of
         // Gateways are ConfigMaps: whoever may only get them must be told the name; all of one namespace is its own.
-        let is_overlays = resources == ["configmaps"]
-            && (verbs == ["get"] || (verbs == ["list", "watch"] && role == "Role istiod"));
+        let is_overlays =
+            resources == ["configmaps"] && (verbs == ["get"] || (verbs == ["list", "watch"] && role == "Role istiod"));
         let by_name = !list(rule, "/resourceNames").is_empty() || verbs == ["create"] || is_overlays;
         let delicate = ["secrets", "configmaps", "leases", "validatingwebhookconfigurations"];
         assert!(by_name || !resources.iter().any(|one| delicate.contains(&one.as_str())), "{role}: {rule}");

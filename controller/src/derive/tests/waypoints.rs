@@ -156,7 +156,11 @@ fn a_waypoint_that_is_there_and_not_granted_is_not_passed_by_either() {
         ("a service the waypoint does not allow", elsewhere(), "AttachmentDenied"),
         ("a workload the same", Case { traffic: Traffic::Workload, ..elsewhere() }, "AttachmentDenied"),
         ("a service at a waypoint for workloads", for_workloads(), "UnsupportedTrafficType"),
-        ("a workload at one for services", Case { traffic: Traffic::Workload, ..Case::of(usual()) }, "UnsupportedTrafficType"),
+        (
+            "a workload at one for services",
+            Case { traffic: Traffic::Workload, ..Case::of(usual()) },
+            "UnsupportedTrafficType",
+        ),
     ] {
         case.check(None, Some(reason));
         let granted = case.granted();
@@ -192,7 +196,11 @@ fn a_waypoint_for_an_account_comes_before_the_namespaces() {
         assert!(case.granted().missing.is_some());
     }
     // What the label says of traffic counts before what the annotation implies.
-    let services = waypoint(json!({"istio.io/waypoint-for": "service"}), json!({"istio.io/for-service-account": "web"}), json!({}));
+    let services = waypoint(
+        json!({"istio.io/waypoint-for": "service"}),
+        json!({"istio.io/for-service-account": "web"}),
+        json!({}),
+    );
     let of_account = Some(Key::new("shop", "w"));
     let case = Case { wish: Wish::default(), traffic: Traffic::Workload, of_account, ..Case::of(services) };
     case.check(None, Some("UnsupportedTrafficType"));

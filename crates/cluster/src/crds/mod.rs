@@ -9,12 +9,12 @@ mod messages;
 
 use std::sync::LazyLock;
 
+pub use gateway::gateway_api;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps, JSONSchemaPropsOrArray,
     JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt as _;
-pub use gateway::gateway_api;
 pub use later::is_later;
 
 use crate::api::{AuthorizationPolicy, PeerAuthentication, ServiceEntry, WorkloadEntry};
