@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use lateen_wire::discovery::Resource;
 use prost::Message;
@@ -56,7 +57,7 @@ impl Entry {
     /// Encodes `message` under `name`.
     pub fn new(type_url: &str, name: impl Into<Arc<str>>, message: &impl Message) -> Self {
         let (name, value) = (name.into(), message.encode_to_vec());
-        let version = Version(fnv1a_128(&value));
+        let version = Version(digest_of(&value));
         let any = Any { type_url: type_url.to_owned(), value };
         let (text, own) = (version.to_string(), (*name).to_owned());
         let resource = Resource { version: text, resource: Some(any), name: own, ..Resource::default() };
@@ -100,12 +101,11 @@ impl Entry {
     }
 }
 
-/// FNV-1a with 128 bits, <http://www.isthe.com/chongo/tech/comp/fnv/>. The version only saves sending a resource again, so no secret
-/// hangs on it; 128 bits make a chance repeat of one name's older version unthinkable.
-fn fnv1a_128(bytes: &[u8]) -> u128 {
-    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    bytes.iter().fold(OFFSET, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME))
+/// The first half of the content's SHA-256. A proxy that holds a version is not sent it again, so whoever writes policies
+/// must not be able to make two contents with one version.
+fn digest_of(bytes: &[u8]) -> u128 {
+    let whole = digest::digest(&digest::SHA256, bytes);
+    whole.as_ref().iter().take(DIGITS / 2).fold(0, |half, byte| half << 8 | u128::from(*byte))
 }
 
 #[cfg(test)]
@@ -114,8 +114,8 @@ mod tests {
 
     #[test]
     fn the_version_follows_the_content() {
-        assert_eq!(fnv1a_128(b""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
-        assert_eq!(fnv1a_128(b"a"), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+        // FIPS 180-2, appendix B.1.
+        assert_eq!(digest_of(b"abc"), 0xba78_16bf_8f01_cfea_4141_40de_5dae_2223);
         let entry = |text: &str| Entry::new("t", "n", &text.to_owned());
         assert_eq!(entry("x").version, entry("x").version);
         assert_ne!(entry("x").version, entry("y").version);
