@@ -10,7 +10,7 @@ use std::{
     convert::Infallible,
     io,
     pin::Pin,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -32,8 +32,6 @@ pub struct Tunnel {
     unread: Bytes,
     /// The END_STREAM was handed to h2.
     closed: bool,
-    /// h2 may hold a waker to call when there is more room.
-    awaits_room: bool,
     /// What was sent last, once it is known to be the last.
     last: Last,
     /// The place on a pooled connection; free for the next tunnel once this is dropped.
@@ -42,15 +40,7 @@ pub struct Tunnel {
 
 impl Tunnel {
     pub(crate) fn new(send: SendStream<Bytes>, recv: RecvStream, place: Option<Occupied>) -> Self {
-        Self {
-            send,
-            recv,
-            unread: Bytes::new(),
-            closed: false,
-            awaits_room: false,
-            last: Last::Unmarked,
-            _place: place,
-        }
+        Self { send, recv, unread: Bytes::new(), closed: false, last: Last::Unmarked, _place: place }
     }
 
     /// Sends a frame of no bytes that tells when h2 has written it, and with it everything sent before.
@@ -77,25 +67,14 @@ impl Tunnel {
         }
     }
 
-    /// Takes our waker back from h2, which keeps one for room and for resets alike. A reservation that is granted at once
-    /// would call it, and so the running task itself: one more poll for nothing, and another thread woken to take it.
-    fn forget_waiting(&mut self) {
-        if std::mem::take(&mut self.awaits_room) {
-            // A reset shows with the next step as well.
-            let _reset = self.send.poll_reset(&mut Context::from_waker(Waker::noop()));
-        }
-    }
-
     /// Waits until at least one byte may be sent and says how many of `wanted` may.
     fn poll_room(&mut self, context: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        self.forget_waiting();
         self.send.reserve_capacity(wanted);
         loop {
             let room = self.send.capacity();
             if room > 0 {
                 return Poll::Ready(Ok(room.min(wanted)));
             }
-            self.awaits_room = true;
             match ready!(self.send.poll_capacity(context)) {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(write_error(error))),
@@ -184,7 +163,6 @@ impl Duplex for Tunnel {
     }
 
     fn poll_unwanted(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        self.awaits_room = true;
         self.send.poll_reset(context).map(|reset| match reset {
             Ok(reason) => unwanted(reason).into(),
             Err(error) => write_error(error),

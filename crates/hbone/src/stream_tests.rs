@@ -150,33 +150,3 @@ async fn an_abandoned_tunnel_ends_the_splice() {
     let error = soon(app.read(&mut [0])).await.expect_err("no clean end");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
-
-/// Counts how often it is called.
-#[derive(Debug, Default)]
-struct Calls(std::sync::atomic::AtomicUsize);
-
-impl std::task::Wake for Calls {
-    fn wake(self: std::sync::Arc<Self>) {
-        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    }
-}
-
-/// A running task that wakes itself is polled once more for nothing, and another thread is woken to take it.
-#[tokio::test]
-async fn sending_does_not_wake_the_sender() {
-    let tasks = Tasks::new();
-    let (mut tunnel, mut bare, _send) = bare_tunnel(&tasks).await;
-    let calls = std::sync::Arc::new(Calls::default());
-    let waker = Waker::from(calls.clone());
-    let mut context = Context::from_waker(&waker);
-    for _ in 0..3 {
-        assert!(tunnel.poll_unwanted(&mut context).is_pending());
-        let mut chunk = Bytes::from_static(b"ping");
-        assert!(tunnel.poll_take(&mut context, &mut chunk).is_ready() && chunk.is_empty());
-    }
-    assert_eq!(calls.0.load(std::sync::atomic::Ordering::Relaxed), 0);
-    assert!(tunnel.poll_unwanted(&mut context).is_pending());
-    bare.respond.send_reset(Reason::CANCEL);
-    until("the reset wakes", || calls.0.load(std::sync::atomic::Ordering::Relaxed) > 0).await;
-    assert!(tunnel.poll_unwanted(&mut context).is_ready());
-}
