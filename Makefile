@@ -29,12 +29,13 @@ demo: packages-demo build ## the story from nothing: plain, mesh, denied, plain 
 	$(BIN)/lateen demo
 
 # Everything is built in one go first: tests run our programs from target/debug, and cargo builds the programs of other
-# packages only when asked to. The second command then finds everything built. The third runs the suites of the data path once
-# more without the short cut between pods of one node. The fourth builds some crates of ours once more, optimised, and counts what
-# operations of the data path cost. The charts come last, where helm is there.
+# packages only when asked to. The second command then finds everything built. The third asks the policy engine a million times.
+# The fourth runs the suites of the data path once more without the short cut between pods of one node. The fifth builds some crates
+# of ours once more, optimised, and counts what operations of the data path cost. The charts come last, where helm is there.
 test: packages-test ## build everything once and run all tests (as root: namespaces and rules are real)
 	$(CARGO) build --locked --workspace --all-targets
 	$(CARGO) test --locked --workspace --no-fail-fast
+	LATEEN_CASES=1000000 $(CARGO) test --locked --workspace --lib the_engine_equals_the_slow_evaluator
 	SAME_NODE=hbone $(CARGO) test --locked --workspace --no-fail-fast --test 'ztunnel_*' --test 'mesh_*'
 	$(COUNT)
 	@if tests/helm/helm --kept; then $(CHARTS); else \

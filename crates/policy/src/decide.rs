@@ -258,7 +258,7 @@ impl Match {
 }
 
 /// The rule for every field: (no positive entry or a hit) and no negative hit.
-fn holds<L: List>(positive: &L, negative: &L, hits: impl Fn(&L) -> bool) -> bool {
+pub(crate) fn holds<L: List>(positive: &L, negative: &L, hits: impl Fn(&L) -> bool) -> bool {
     // Most lists are empty; to see that is cheaper than to search them.
     (positive.is_empty() || hits(positive)) && (negative.is_empty() || !hits(negative))
 }

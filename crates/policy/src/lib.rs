@@ -1,7 +1,7 @@
-//! L4 authorization: policies as values, facts about one connection in, a verdict out.
+//! Authorization: policies as values, facts about one connection or request in, a verdict out.
 //!
-//! In: [`model::Policy`] (already chosen for the destination by `lateen-state`) and [`decide::Facts`]. Out:
-//! [`decide::Verdict`], and for people [`explain::explain`].
+//! At L4, in: [`model::Policy`] (already chosen for the destination by `lateen-state`) and [`decide::Facts`]. Out:
+//! [`decide::Verdict`], and for people [`explain::explain`]. At L7 (what waypoints and gateways decide): [`l7`].
 //! Absent on purpose: IO, clocks, logging, protocol buffers, choosing which policies concern a workload.
 
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@
 pub mod compile;
 pub mod decide;
 pub mod explain;
+pub mod l7;
 pub mod model;
 
 #[cfg(test)]

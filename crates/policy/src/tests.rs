@@ -1,7 +1,7 @@
 //! Tables for every rule of the spec, and the engine against a slow, obvious evaluator on random cases.
 
-mod random;
-mod reference;
+pub(crate) mod random;
+pub(crate) mod reference;
 
 use std::net::SocketAddr;
 

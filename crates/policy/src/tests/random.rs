@@ -34,13 +34,20 @@ const IPS: [&str; 8] =
     ["10.0.0.1", "10.0.0.200", "10.1.2.3", "192.168.7.7", "fd00::1", "fd00::2:1", "fe80::1", "255.255.255.255"];
 const PORTS: [u16; 3] = [80, 81, 8080];
 
+/// A number from the environment: the seed to repeat, or how many cases are wanted.
+#[allow(clippy::disallowed_methods)] // Tests have no config module.
+pub fn asked(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
+}
+
+/// The seed to repeat, or a new one.
+pub fn seed() -> u64 {
+    asked("LATEEN_SEED").unwrap_or_else(|| rand::rng().random())
+}
+
 #[test]
-#[allow(clippy::disallowed_methods)] // The environment names the seed to repeat; tests have no config module.
 fn the_engine_equals_the_slow_evaluator() {
-    let seed: u64 = match std::env::var("LATEEN_SEED") {
-        Ok(text) => text.parse().expect("LATEEN_SEED is a number"),
-        Err(_) => rand::rng().random(),
-    };
+    let seed = seed();
     let mut rng = StdRng::seed_from_u64(seed);
     let mut passed = 0;
     for case in 0..CASES {
@@ -76,7 +83,7 @@ fn engine(policies: &[&Policy], plain: &PlainFacts) -> (bool, bool) {
 }
 
 /// At most `max` of something; short lists are the likelier ones.
-fn list<T>(rng: &mut StdRng, max: usize, mut make: impl FnMut(&mut StdRng) -> T) -> Vec<T> {
+pub fn list<T>(rng: &mut StdRng, max: usize, mut make: impl FnMut(&mut StdRng) -> T) -> Vec<T> {
     let most = rng.random_range(0..=max);
     (0..rng.random_range(0..=most)).map(|_| make(rng)).collect()
 }
@@ -107,11 +114,11 @@ fn one_match(rng: &mut StdRng) -> PlainMatch {
 }
 
 /// Mostly nothing, sometimes up to three.
-fn some<T>(rng: &mut StdRng, make: impl FnMut(&mut StdRng) -> T) -> Vec<T> {
+pub fn some<T>(rng: &mut StdRng, make: impl FnMut(&mut StdRng) -> T) -> Vec<T> {
     if rng.random_bool(0.85) { Vec::new() } else { list(rng, 3, make) }
 }
 
-fn pick<T: Copy>(rng: &mut impl Rng, pool: &[T]) -> T {
+pub fn pick<T: Copy>(rng: &mut impl Rng, pool: &[T]) -> T {
     *pool.choose(rng).expect("pools are not empty")
 }
 

@@ -116,7 +116,7 @@ fn match_holds(one: &PlainMatch, facts: &PlainFacts) -> bool {
         && !one.not_ports.contains(&facts.destination_port)
 }
 
-fn text_matches(notation: &str, text: &str) -> bool {
+pub fn text_matches(notation: &str, text: &str) -> bool {
     if notation == "*" {
         !text.is_empty()
     } else if let Some(end) = notation.strip_prefix('*') {
@@ -129,7 +129,7 @@ fn text_matches(notation: &str, text: &str) -> bool {
 }
 
 /// Compares bit by bit.
-fn in_block(block: PlainBlock, ip: IpAddr) -> bool {
+pub fn in_block(block: PlainBlock, ip: IpAddr) -> bool {
     let bits = |ip: IpAddr| -> Vec<u8> {
         match ip {
             IpAddr::V4(ip) => ip.octets().to_vec(),
