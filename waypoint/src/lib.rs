@@ -4,9 +4,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod authorize;
 pub mod balance;
 pub mod book;
 pub mod filter;
+pub mod http;
 pub mod retry;
 pub mod route;
 pub mod upstream;

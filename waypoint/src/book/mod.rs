@@ -31,6 +31,7 @@ pub use self::{
     service::{PortBook, Protocol, ServiceBook},
     store::BookStore,
 };
+use crate::authorize::Guards;
 pub use crate::route::{RouteTable, View};
 
 /// Everything configured at one moment. A clone shares all it does not change.
@@ -42,6 +43,7 @@ pub struct Book {
     /// The same clusters by their service, so that a change finds what it replaces.
     destinations: Arc<HashMap<NamespacedHostname, Arc<[Arc<Cluster>]>>>,
     credentials: Arc<HashMap<Arc<str>, Arc<Credential>>>,
+    guards: Guards,
 }
 
 /// Why something that is configured must not be served. Its text is for operators.
@@ -92,6 +94,11 @@ impl Book {
     /// The credential called `name`.
     pub fn credential(&self, name: &Arc<str>) -> Result<&Arc<Credential>, Refusal> {
         self.credentials.get(name).ok_or_else(|| Refusal::CredentialMissing(name.clone()))
+    }
+
+    /// Which policies hold where.
+    pub fn guards(&self) -> &Guards {
+        &self.guards
     }
 
     /// All services that have arrived, in no order; for dumps and for asking for their endpoints.

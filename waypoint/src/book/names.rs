@@ -8,6 +8,7 @@ use lateen_types::name::NamespacedHostname;
 use lateen_wire::type_url;
 
 use super::{Book, Cluster, Credential, ProxyBook, ServiceBook};
+use crate::authorize::Policy;
 
 /// The kinds of resources that make a book.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,11 +21,13 @@ pub enum Kind {
     Destination,
     /// What TLS needs.
     Credential,
+    /// Who may ask.
+    Policy,
 }
 
 impl Kind {
     /// All, in the order in which they are pushed.
-    pub const ALL: [Self; 4] = [Self::Credential, Self::Destination, Self::Service, Self::Proxy];
+    pub const ALL: [Self; 5] = [Self::Credential, Self::Policy, Self::Destination, Self::Service, Self::Proxy];
 
     /// The type URL of its resources.
     pub fn type_url(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Kind {
             Self::Service => type_url::SERVICE,
             Self::Destination => type_url::DESTINATION,
             Self::Credential => type_url::CREDENTIAL,
+            Self::Policy => type_url::POLICY,
         }
     }
 }
@@ -57,6 +61,20 @@ pub enum Change {
         name: Arc<str>,
         /// The credential.
         credential: Arc<Credential>,
+    },
+    /// A policy, new or changed.
+    Policy {
+        /// Its resource's name.
+        name: Arc<str>,
+        /// The policy.
+        policy: Arc<Policy>,
+    },
+    /// What stands in for a policy that cannot be read, where no earlier state of it is held.
+    PolicyIfNew {
+        /// Its resource's name.
+        name: Arc<str>,
+        /// What refuses in its place.
+        policy: Arc<Policy>,
     },
     /// The resource is no more.
     Removed {
@@ -88,14 +106,25 @@ impl Book {
             Change::Credential { name, credential } => {
                 Arc::make_mut(&mut self.credentials).insert(name, credential);
             }
+            Change::Policy { name, policy } => self.guards.put(&name, Some(policy)),
+            Change::PolicyIfNew { name, .. } if self.guards.holds(&name) => {}
+            Change::PolicyIfNew { name, policy } => self.guards.put(&name, Some(policy)),
             Change::Removed { kind, name } => self.remove(kind, &name),
         }
+    }
+
+    /// What is made of several resources, once a batch is in.
+    pub(super) fn settle(&mut self) {
+        let of_proxy = self.proxy.as_ref().map_or(&[][..], |proxy| &proxy.policies);
+        let services = self.services.iter().map(|(key, service)| (key, &*service.policies));
+        self.guards.settle(of_proxy, services);
     }
 
     fn remove(&mut self, kind: Kind, name: &Arc<str>) {
         match (kind, service_of(name)) {
             (Kind::Proxy, _) => self.proxy = None,
             (Kind::Credential, _) => drop(Arc::make_mut(&mut self.credentials).remove(name)),
+            (Kind::Policy, _) => self.guards.put(name, None),
             (Kind::Service, Some(key)) => drop(Arc::make_mut(&mut self.services).remove(&key)),
             (Kind::Destination, Some(key)) => self.redirect(&key, Vec::new()),
             (Kind::Service | Kind::Destination, None) => {}

@@ -47,6 +47,7 @@ impl BookStore {
         let writing = self.shared.writer.lock();
         let mut next = Book::clone(&self.shared.current.load());
         changes.into_iter().for_each(|change| next.change(change));
+        next.settle();
         self.shared.current.store(Arc::new(next));
         drop(writing);
         self.shared.changed.send_modify(|count| *count += 1);

@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
+    authorize::decode::PolicyError,
     book::credential::CredentialError,
     filter::{format::FormatError, rewrite::SubstitutionError},
     route::regexes::PatternError,
@@ -60,6 +61,9 @@ pub enum Wrong {
     /// Keys and certificates.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// A policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
 }
 
 impl std::error::Error for DecodeError {}

@@ -20,6 +20,7 @@ use prost::Message;
 
 pub use self::error::{DecodeError, Wrong};
 use super::names::{Change, Kind};
+use crate::authorize;
 
 /// Compiles the resource `name` of `kind`.
 pub fn resource(kind: Kind, name: &Arc<str>, bytes: &[u8]) -> Result<Change, DecodeError> {
@@ -31,6 +32,23 @@ pub fn resource(kind: Kind, name: &Arc<str>, bytes: &[u8]) -> Result<Change, Dec
             let credential = credential::credential(&read::<wire::Credential>(bytes)?)?;
             Ok(Change::Credential { name: name.clone(), credential: Arc::new(credential) })
         }
+        Kind::Policy => {
+            let policy = authorize::decode::policy(bytes).map_err(|error| DecodeError::new("", Wrong::from(error)))?;
+            Ok(Change::Policy { name: name.clone(), policy: Arc::new(policy) })
+        }
+    }
+}
+
+/// What to do about a resource that [`resource`] refused: what was held of it stays. Of a policy that was never held a
+/// stand-in refuses what it may have refused, so that a policy nobody can read opens nothing.
+pub fn unreadable(kind: Kind, name: &Arc<str>, bytes: &[u8]) -> Option<Change> {
+    match kind {
+        Kind::Policy => {
+            let policy = authorize::decode::stand_in(name, bytes)?;
+            Some(Change::PolicyIfNew { name: name.clone(), policy: Arc::new(policy) })
+        }
+        // What names one of these refuses while it is not here.
+        Kind::Proxy | Kind::Service | Kind::Destination | Kind::Credential => None,
     }
 }
 

@@ -1,0 +1,6 @@
+//! HTTP as clients and endpoints speak it.
+//!
+//! In: streams of bytes. Out: requests and responses, clean of what concerns one connection only. Absent on purpose: where
+//! requests go.
+
+pub mod normalize;

@@ -1,0 +1,102 @@
+//! Headers that would be believed although the client wrote them.
+//!
+//! In: headers as they came. Out: headers that mean what they say.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use lateen_types::id::SpiffeId;
+
+use crate::book::proxy::Underscores;
+
+static XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+/// A header refused with 400.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadHeader {
+    /// Its name has an underscore: many servers read it as the same name with a hyphen.
+    #[error("unexpected_underscore")]
+    Underscore,
+}
+
+/// Treats headers whose names have underscores as asked.
+pub fn drop_underscores(headers: &mut HeaderMap, underscores: Underscores) -> Result<(), BadHeader> {
+    let has_one = |headers: &HeaderMap| headers.keys().find(|name| name.as_str().contains('_')).cloned();
+    match underscores {
+        Underscores::Allow => Ok(()),
+        Underscores::Reject if has_one(headers).is_some() => Err(BadHeader::Underscore),
+        Underscores::Reject => Ok(()),
+        Underscores::Drop => {
+            while let Some(name) = has_one(headers) {
+                headers.remove(name);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Who speaks to whom, as `x-forwarded-client-cert` tells it.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// This proxy.
+    pub by: &'a SpiffeId,
+    /// The client; one without identity is not told of.
+    pub client: Option<&'a SpiffeId>,
+}
+
+/// Removes what the client wrote of its own certificate, and writes who it is, where that is asked for.
+pub fn forwarded_client(headers: &mut HeaderMap, told: Option<Told<'_>>) {
+    headers.remove(&XFCC);
+    let Some(Told { by, client: Some(client) }) = told else { return };
+    let text = format!("By={};URI={}", quoted(&by.to_string()), quoted(&client.to_string()));
+    // An identity that no header can carry is not told of.
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.insert(&XFCC, value);
+    }
+}
+
+/// Quoted where it must be, so that nothing in it is taken for a further element.
+fn quoted(value: &str) -> String {
+    if value.contains([',', ';', '=', '"']) {
+        return format!("\"{}\"", value.replace('"', "\\\""));
+    }
+    value.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(all: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| -> (HeaderName, HeaderValue) {
+            (name.parse().expect("a name"), value.parse().expect("a value"))
+        };
+        all.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn underscores_are_treated_as_asked() {
+        let given = || headers(&[("x_user", "root"), ("x-user", "me"), ("a_b_c", "1")]);
+        let mut all = given();
+        assert_eq!(drop_underscores(&mut all, Underscores::Allow), Ok(()));
+        assert_eq!(all, given());
+        assert_eq!(drop_underscores(&mut all, Underscores::Reject), Err(BadHeader::Underscore));
+        assert_eq!(drop_underscores(&mut all, Underscores::Drop), Ok(()));
+        assert_eq!(all, headers(&[("x-user", "me")]));
+        assert_eq!(drop_underscores(&mut all, Underscores::Reject), Ok(()));
+    }
+
+    #[test]
+    fn what_the_client_says_of_its_certificate_is_gone() {
+        let id = |text: &str| -> SpiffeId { text.parse().expect("an identity") };
+        let (by, client) = (id("spiffe://td/ns/a/sa/waypoint"), id("spiffe://td/ns/b/sa/x;URI=y"));
+        let given = || headers(&[("x-forwarded-client-cert", "URI=spiffe://td/ns/a/sa/admin")]);
+        let after = |told| {
+            let mut all = given();
+            forwarded_client(&mut all, told);
+            all.get(&XFCC).map(|value| value.to_str().expect("text").to_owned())
+        };
+        assert_eq!(after(None), None);
+        assert_eq!(after(Some(Told { by: &by, client: None })), None);
+        let expected = r#"By=spiffe://td/ns/a/sa/waypoint;URI="spiffe://td/ns/b/sa/x;URI=y""#;
+        assert_eq!(after(Some(Told { by: &by, client: Some(&client) })).as_deref(), Some(expected));
+    }
+}
