@@ -4,6 +4,8 @@
 //! What a node proxy cannot see (HTTP) is handled so that an ALLOW never allows more than written. A DENY loses only
 //! the parts that need HTTP; a clause that loses everything never matches, as in the reference, and the status says so.
 
+pub mod l7;
+
 use std::collections::BTreeSet;
 
 use lateen_cluster::{

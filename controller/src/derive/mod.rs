@@ -3,6 +3,7 @@
 //! In: [`facts`](crate::facts) and the mesh's own settings. Out: wire messages, policy names, status conditions.
 //! Absent on purpose: where facts come from, what changed (see `graph`), encoding (see `publish`).
 
+pub mod attach;
 pub mod authorization;
 pub mod endpoint;
 pub mod enforced;

@@ -1,6 +1,7 @@
 //! Golden tables: Kubernetes objects as users write them, and the messages they become.
 
 mod entries;
+mod l7_policies;
 mod policies;
 mod waypoints;
 
