@@ -183,10 +183,18 @@ impl Choices {
     }
 }
 
+/// The rules found by one kind of text, while it is filled.
+#[derive(Default)]
+struct Found {
+    whole: BTreeMap<Arc<str>, Vec<u32>>,
+    beginnings: BTreeMap<Arc<str>, Vec<u32>>,
+    ends: BTreeMap<Arc<str>, Vec<u32>>,
+}
+
 /// An index while it is filled.
 #[derive(Default)]
 struct Filling {
-    texts: BTreeMap<Words, [BTreeMap<Arc<str>, Vec<u32>>; 3]>,
+    texts: BTreeMap<Words, Found>,
     accounts: HashMap<Account, Vec<u32>>,
     ports: HashMap<u16, Vec<u32>>,
     always: Vec<u32>,
@@ -198,9 +206,9 @@ impl Filling {
             Key::Text(words, shape, text) => {
                 let maps = self.texts.entry(words.clone()).or_default();
                 let map = match shape {
-                    Shape::Whole => &mut maps[0],
-                    Shape::Beginning => &mut maps[1],
-                    Shape::End => &mut maps[2],
+                    Shape::Whole => &mut maps.whole,
+                    Shape::Beginning => &mut maps.beginnings,
+                    Shape::End => &mut maps.ends,
                 };
                 map.entry(text.clone()).or_default()
             }
@@ -214,10 +222,10 @@ impl Filling {
     }
 
     fn done(self) -> Index {
-        let texts = |[whole, beginnings, ends]: [BTreeMap<Arc<str>, Vec<u32>>; 3]| Texts {
-            whole: boxed(whole),
-            beginnings: Affixes::new(Side::Beginning, beginnings),
-            ends: Affixes::new(Side::End, ends),
+        let texts = |found: Found| Texts {
+            whole: boxed(found.whole),
+            beginnings: Affixes::new(Side::Beginning, found.beginnings),
+            ends: Affixes::new(Side::End, found.ends),
         };
         Index {
             texts: self.texts.into_iter().map(|(words, maps)| (words, texts(maps))).collect(),
