@@ -4,6 +4,7 @@
 //! Out: OpenMetrics text ([`Registry::render`]) and the HTTP answer that carries it ([`answer`]).
 //! Absent on purpose: any program's metric names; a program hands its table of [`Description`]s to [`Registry::new`].
 
+mod expire;
 mod process;
 mod registry;
 mod render;

@@ -83,8 +83,17 @@ pub(super) struct Family {
     pub(super) unit: Option<Unit>,
     pub(super) help: String,
     pub(super) buckets: Arc<[f64]>,
-    pub(super) series: HashMap<Key, Series>,
+    pub(super) series: HashMap<Key, Kept>,
     refused: AtomicBool,
+}
+
+/// A series, and what `expire` saw of it.
+pub(super) struct Kept {
+    pub(super) series: Series,
+    /// Its value at the last look.
+    pub(super) seen: u64,
+    /// Looks since it changed.
+    pub(super) idle: u8,
 }
 
 #[derive(Clone)]
@@ -152,8 +161,8 @@ impl Family {
     }
 
     fn series(&mut self, key: &Key) -> Option<Series> {
-        if let Some(series) = self.series.get(key) {
-            return Some(series.clone());
+        if let Some(kept) = self.series.get(key) {
+            return Some(kept.series.clone());
         }
         if self.series.len() >= SERIES_PER_FAMILY_MAX {
             if !self.refused.swap(true, Ordering::Relaxed) {
@@ -163,7 +172,7 @@ impl Family {
             return None;
         }
         let series = self.make();
-        self.series.insert(key.clone(), series.clone());
+        self.series.insert(key.clone(), Kept { series: series.clone(), seen: 0, idle: 0 });
         Some(series)
     }
 }
@@ -207,7 +216,12 @@ impl Registry {
     fn series(&self, kind: Kind, key: &Key) -> Option<Series> {
         let key = &*canonical(key);
         let name = key.name();
-        let known = self.shared.families.read().get(name).and_then(|family| family.series.get(key).cloned());
+        let known = self
+            .shared
+            .families
+            .read()
+            .get(name)
+            .and_then(|family| family.series.get(key).map(|kept| kept.series.clone()));
         if known.is_some() {
             return known;
         }

@@ -51,9 +51,9 @@ fn family_text(name: &str, family: &Family) -> String {
     }
     let mut keys: Vec<_> = family.series.iter().collect();
     keys.sort_by_key(|(key, _)| *key);
-    for (key, series) in keys {
+    for (key, kept) in keys {
         let labels = label_text(key.labels().map(|label| (label.key(), label.value())));
-        match series {
+        match &kept.series {
             Series::Counter(cell) => line(&mut out, &format!("{name}_total"), &labels, cell.0.load(Ordering::Relaxed)),
             Series::Gauge(cell) => {
                 line(&mut out, name, &labels, number(f64::from_bits(cell.load(Ordering::Relaxed))));

@@ -77,6 +77,34 @@ fn a_family_of_one_kind_does_not_take_another() {
 }
 
 #[test]
+fn series_that_nobody_adds_to_are_forgotten() {
+    let registry = Registry::default();
+    let held = metrics::with_local_recorder(&registry, || {
+        metrics::counter!("requests", "to" => "gone").increment(1);
+        metrics::counter!("requests", "to" => "busy").increment(1);
+        metrics::histogram!("sizes", "to" => "gone").record(1.0);
+        metrics::counter!("others", "to" => "gone").increment(1);
+        let held = metrics::counter!("requests", "to" => "held");
+        held.increment(1);
+        held
+    });
+    let look = || registry.expire(2, |family| family != "others");
+    assert_eq!(look(), 0, "all are new");
+    assert_eq!(look(), 0, "unchanged for the first time");
+    metrics::with_local_recorder(&registry, || metrics::counter!("requests", "to" => "busy").increment(1));
+    assert_eq!(look(), 2);
+    let text = registry.render();
+    assert!(!text.contains("requests_total{to=\"gone\"}") && !text.contains("sizes"), "{text}");
+    assert!(text.contains("requests_total{to=\"busy\"} 2") && text.contains("others_total"), "{text}");
+    held.increment(1);
+    assert!(registry.render().contains("requests_total{to=\"held\"} 2"), "what is held counts on");
+    drop(held);
+    look();
+    look();
+    assert_eq!(look(), 1, "what was held is let go; the busy one went a look before");
+}
+
+#[test]
 fn the_answer_follows_the_request() {
     let registry = Registry::default();
     metrics::with_local_recorder(&registry, || metrics::counter!("one").increment(1));
