@@ -9,6 +9,7 @@ pub mod balance;
 pub mod book;
 pub mod filter;
 pub mod http;
+pub mod report;
 pub mod retry;
 pub mod route;
 pub mod upstream;

@@ -11,7 +11,10 @@ use std::{
 use lateen_types::name::{NamespacedHostname, WorkloadUid};
 
 use super::tcp::TcpRoutes;
-use crate::route::{HostMap, RouteTable};
+use crate::{
+    report::format::Format,
+    route::{HostMap, RouteTable},
+};
 
 /// One waypoint or gateway.
 #[derive(Debug)]
@@ -70,8 +73,8 @@ pub struct Options {
     pub preserve_header_case: bool,
     /// Whether `x-envoy-…` headers of answers are left out.
     pub suppress_debug_headers: bool,
-    /// How requests are recorded.
-    pub access_log: AccessLog,
+    /// How requests are recorded; `None`: not at all.
+    pub access_log: Option<Arc<Format>>,
     /// Of connections whose cluster does not say.
     pub connect_timeout: Duration,
     /// Whether `//` becomes `/`.
@@ -119,26 +122,6 @@ pub enum Underscores {
     Reject,
     /// They are dropped.
     Drop,
-}
-
-/// How requests are recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessLog {
-    /// In which form.
-    pub encoding: LogEncoding,
-    /// Empty: the default format.
-    pub format: Arc<str>,
-}
-
-/// The form of access records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogEncoding {
-    /// None are written.
-    Off,
-    /// Lines of text.
-    Text,
-    /// Lines of JSON.
-    Json,
 }
 
 /// One port of a gateway.

@@ -6,6 +6,7 @@ use crate::{
     authorize::decode::PolicyError,
     book::credential::CredentialError,
     filter::{format::FormatError, rewrite::SubstitutionError},
+    report,
     route::regexes::PatternError,
 };
 
@@ -61,6 +62,9 @@ pub enum Wrong {
     /// Keys and certificates.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// The form of access records.
+    #[error(transparent)]
+    AccessFormat(#[from] report::format::FormatError),
     /// A policy.
     #[error(transparent)]
     Policy(#[from] PolicyError),

@@ -13,10 +13,11 @@ use crate::{
     book::{
         names::service_of,
         proxy::{
-            AccessLog, ClientCertificate, EscapedSlashes, Inside, Listener, ListenerKind, LogEncoding, Options,
-            PathNormalization, ProxyBook, Role, Terminate, TlsHost, TlsVersion, Underscores, VirtualHost,
+            ClientCertificate, EscapedSlashes, Inside, Listener, ListenerKind, Options, PathNormalization, ProxyBook,
+            Role, Terminate, TlsHost, TlsVersion, Underscores, VirtualHost,
         },
     },
+    report::format::Format,
     route::{HostMap, RouteTable},
 };
 
@@ -69,7 +70,7 @@ fn options(from: wire::Options) -> Result<Options, DecodeError> {
         mirror_shadow_suffix: from.mirror_shadow_suffix,
         preserve_header_case: from.preserve_header_case,
         suppress_debug_headers: from.suppress_debug_headers,
-        access_log: access_log(from.access_log.unwrap_or_default())?,
+        access_log: access_log(&from.access_log.unwrap_or_default())?,
         connect_timeout: time("connect_timeout", from.connect_timeout)?.unwrap_or(CONNECT_TIMEOUT),
         merge_slashes: from.merge_slashes,
         escaped_slashes: match known("escaped_slashes", from.escaped_slashes)? {
@@ -87,13 +88,14 @@ fn options(from: wire::Options) -> Result<Options, DecodeError> {
     })
 }
 
-fn access_log(from: wire::AccessLog) -> Result<AccessLog, DecodeError> {
-    let encoding = match known("access_log.encoding", from.encoding)? {
-        wire::access_log::Encoding::Off => LogEncoding::Off,
-        wire::access_log::Encoding::Text => LogEncoding::Text,
-        wire::access_log::Encoding::Json => LogEncoding::Json,
+/// `None`: no records are written.
+fn access_log(from: &wire::AccessLog) -> Result<Option<Arc<Format>>, DecodeError> {
+    let format = match known("access_log.encoding", from.encoding)? {
+        wire::access_log::Encoding::Off => return Ok(None),
+        wire::access_log::Encoding::Text => Format::text(&from.format),
+        wire::access_log::Encoding::Json => Format::json(&from.format),
     };
-    Ok(AccessLog { encoding, format: from.format.into() })
+    format.map(|format| Some(Arc::new(format))).map_err(|error| DecodeError::new("access_log.format", error))
 }
 
 fn listener(from: wire::Listener) -> Result<Listener, DecodeError> {
