@@ -7,7 +7,8 @@
 //! responses. What else waits to be sent is merged by name, so a slow client costs at most one reference per resource.
 //!
 //! Order: new policies go out before the workloads that may name them, and removed policies only after the workloads
-//! that named them, because a proxy refuses what is ruled by a policy it does not know.
+//! that named them, because a proxy refuses what is ruled by a policy it does not know. So it is with what waypoints and
+//! gateways are sent. Of those types a proxy gets what is meant for it, whatever it asks for.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -102,6 +103,8 @@ impl Sweep {
 enum Interest {
     Everything,
     Names(BTreeSet<Arc<str>>),
+    /// The members of the peer's groups; these are they.
+    Own(BTreeSet<Arc<str>>),
 }
 
 impl ServerSession {
@@ -154,16 +157,21 @@ impl ServerSession {
     }
 
     fn next(&mut self, view: &View) -> Option<Response> {
-        let policies_wait = self.kinds.iter().any(|kind| kind.is_policies() && kind.has_puts());
-        let others_wait = self.kinds.iter().any(|kind| !kind.is_policies() && kind.has_work());
-        let ready = self.kinds.iter_mut().find(|kind| {
-            let held_back = !kind.is_policies() && policies_wait;
-            let only_removals = kind.is_policies() && others_wait && !kind.has_puts() && !kind.owed;
-            kind.pending.is_none() && kind.has_work() && !held_back && !only_removals
-        })?;
+        let ready = (0..self.kinds.len()).find(|at| self.is_ready(&self.kinds[*at]))?;
+        let with_removals = !self.is_named_by_work(&self.kinds[ready]);
         self.nonces += 1;
-        let with_removals = !(ready.is_policies() && others_wait);
-        Some(ready.respond(self.nonces.to_string(), with_removals, view))
+        Some(self.kinds[ready].respond(self.nonces.to_string(), with_removals, view))
+    }
+
+    fn is_ready(&self, kind: &Kind) -> bool {
+        let held_back = self.kinds.iter().any(|one| one.comes_before(kind) && one.has_puts());
+        let only_removals = !kind.has_puts() && !kind.owed && self.is_named_by_work(kind);
+        kind.pending.is_none() && kind.has_work() && !held_back && !only_removals
+    }
+
+    /// Whether something is still to be sent that may name, or have named, resources of this kind.
+    fn is_named_by_work(&self, kind: &Kind) -> bool {
+        self.kinds.iter().any(|one| kind.comes_before(one) && one.has_work())
     }
 
     /// Whether an answer is out that the client has not acknowledged.
@@ -191,10 +199,24 @@ impl ServerSession {
     }
 }
 
-/// The order types are served in.
-fn rank(type_url: &str) -> usize {
-    let order = [type_url::AUTHORIZATION, type_url::ADDRESS, type_url::WORKLOAD];
-    order.iter().position(|known| *known == type_url).unwrap_or(order.len())
+/// The types a proxy is sent its own part of, in the order in which what is named comes before what names it.
+const OWN: [&str; 5] =
+    [type_url::CREDENTIAL, type_url::POLICY, type_url::DESTINATION, type_url::SERVICE, type_url::PROXY];
+
+/// Where a type stands: only of the same half one comes before another. Types of the same rank are served as they like.
+fn rank(type_url: &str) -> (Half, usize) {
+    if let Some(place) = OWN.iter().position(|own| *own == type_url) {
+        return (Half::Own, place);
+    }
+    (Half::Shared, usize::from(type_url != type_url::AUTHORIZATION))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Half {
+    /// What all proxies may ask for.
+    Shared,
+    /// What is each proxy's own.
+    Own,
 }
 
 impl Kind {
@@ -211,8 +233,13 @@ impl Kind {
         }
     }
 
-    fn is_policies(&self) -> bool {
-        self.type_url == type_url::AUTHORIZATION
+    fn comes_before(&self, other: &Self) -> bool {
+        let (own, theirs) = (rank(&self.type_url), rank(&other.type_url));
+        own.0 == theirs.0 && own.1 < theirs.1
+    }
+
+    fn is_own(&self) -> bool {
+        OWN.contains(&self.type_url.as_str())
     }
 
     fn has_puts(&self) -> bool {
@@ -225,6 +252,11 @@ impl Kind {
 
     fn begin(&mut self, request: &DeltaDiscoveryRequest, (view, peer): (&View, &Peer)) -> Result<(), SessionError> {
         let held = &request.initial_resource_versions;
+        if self.is_own() {
+            self.want_own((view, peer), held);
+            self.refuse_others(&request.resource_names_subscribe);
+            return Ok(());
+        }
         let has = |list: &[String]| list.iter().any(|name| name == EVERYTHING);
         let subscribe = &request.resource_names_subscribe;
         if (subscribe.is_empty() || has(subscribe)) && !has(&request.resource_names_unsubscribe) {
@@ -258,6 +290,28 @@ impl Kind {
         }
     }
 
+    fn want_own(&mut self, (view, peer): (&View, &Peer), held: &BTreeMap<String, String>) {
+        let mut own = BTreeSet::new();
+        for entry in view.members(&self.type_url, &peer.groups) {
+            if !holds(held, &entry) {
+                self.queue_put(&entry);
+            }
+            own.insert(entry.name.clone());
+        }
+        for name in held.keys().filter(|name| !own.contains(name.as_str())) {
+            self.queue_removal(name.as_str().into());
+        }
+        self.interest = Interest::Own(own);
+    }
+
+    /// A client that asks by name is told "there is none" of whatever is not its own, there or not.
+    fn refuse_others(&mut self, asked: &[String]) {
+        let Interest::Own(own) = &self.interest else { return };
+        let others = asked.iter().filter(|name| *name != EVERYTHING && !own.contains(name.as_str()));
+        let others: Vec<Arc<str>> = others.map(|name| name.as_str().into()).collect();
+        others.into_iter().take(NAMES_MAX).for_each(|name| self.queue_removal(name));
+    }
+
     /// Answers one key: what it stands for, or that there is no such thing.
     fn want(&mut self, key: &str, view: &View, held: &BTreeMap<String, String>) -> Result<(), SessionError> {
         self.remember(key)?;
@@ -278,6 +332,9 @@ impl Kind {
     }
 
     fn remember(&mut self, name: &str) -> Result<(), SessionError> {
+        if let Interest::Own(names) = &mut self.interest {
+            names.insert(name.into());
+        }
         let Interest::Names(names) = &mut self.interest else { return Ok(()) };
         if names.len() >= NAMES_MAX && !names.contains(name) {
             return Err(SessionError::TooManyNames { type_url: self.type_url.clone() });
@@ -316,6 +373,10 @@ impl Kind {
         // A second subscription sees the table as it is now, so what changed until now comes first.
         self.collect(view, peer)?;
         self.owed = true;
+        if self.is_own() {
+            self.refuse_others(&request.resource_names_subscribe);
+            return Ok(());
+        }
         for key in &request.resource_names_subscribe {
             let unsubscribed = request.resource_names_unsubscribe.contains(key);
             match (key.as_str(), unsubscribed) {
@@ -338,10 +399,13 @@ impl Kind {
             if self.interest.takes(entry, peer) {
                 self.remember(&entry.name)?;
                 self.queue_put(entry);
+            } else if self.interest.loses(&entry.name) {
+                self.queue_removal(entry.name.clone());
             }
         }
         for name in &delta.removed {
             if self.interest.took(name) {
+                self.interest.loses(name);
                 self.queue_removal(name.clone());
             }
         }
@@ -427,6 +491,15 @@ impl Interest {
                     || entry.aliases.iter().any(|alias| names.contains(alias.as_str()))
                     || entry.groups.iter().any(|group| names.contains(group) || peer.is_in(group))
             }
+            Self::Own(_) => entry.groups.iter().any(|group| peer.is_in(group)),
+        }
+    }
+
+    /// Whether `name` was the peer's own, and is no more.
+    fn loses(&mut self, name: &str) -> bool {
+        match self {
+            Self::Everything | Self::Names(_) => false,
+            Self::Own(names) => names.remove(name),
         }
     }
 
@@ -434,7 +507,7 @@ impl Interest {
     fn took(&self, name: &str) -> bool {
         match self {
             Self::Everything => true,
-            Self::Names(names) => names.contains(name),
+            Self::Names(names) | Self::Own(names) => names.contains(name),
         }
     }
 }

@@ -1,4 +1,7 @@
 //! Both sessions against each other, without sockets.
+
+mod own;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use lateen_wire::{
@@ -50,8 +53,12 @@ impl Pair {
 
     /// A new stream; whatever was under way on the old one is lost.
     fn connect(&mut self) {
-        let peer = Peer { id: String::new(), groups: vec!["node/mine".into()] };
-        self.server = ServerSession::new(peer);
+        self.connect_as("node/mine");
+    }
+
+    /// As a peer of this group.
+    fn connect_as(&mut self, group: &str) {
+        self.server = ServerSession::new(Peer { id: String::new(), groups: vec![group.into()] });
         self.down.clear();
         self.up = self.client.open().into();
     }
