@@ -5,8 +5,12 @@
 
 mod authorization_policy;
 mod condition;
+mod destination_rule;
+mod duration;
+mod gateway_route;
 mod peer_authentication;
 mod service_entry;
+mod virtual_service;
 mod workload_entry;
 
 use kube::core::DynamicObject;
@@ -17,10 +21,26 @@ pub use authorization_policy::{
     TargetRef, To,
 };
 pub use condition::{PolicyStatus, StatusCondition};
+pub use destination_rule::{
+    ClientTls, ConnectionPool, ConsistentHash, DestinationRuleSpec, Distribute, HashCookie, HttpPool, LoadBalancer,
+    LocalitySetting, OutlierDetection, PortPolicy, ProxyProtocol, RetryBudget, Subset, TcpPool, TrafficPolicy, Tunnel,
+    Warmup,
+};
+pub use duration::Duration;
+pub use gateway_route::{
+    BackendRef, Filter, Fraction, GrantFrom, GrantTo, GrpcMethod, HeaderModifier, Method, NamedMatch, ParentRef,
+    PathModifier, ReferenceGrantSpec, RequestMirror, RequestRedirect, RouteCors, RouteMatch, RouteRetry, RouteRule,
+    RouteSpec, Timeouts, TypedValue, UrlRewrite,
+};
 pub use peer_authentication::{MutualTls, MutualTlsMode, PeerAuthentication, PeerAuthenticationSpec};
 pub use service_entry::{
     AllocatedAddress, LabelsSelector, Location, Resolution, ServiceEntry, ServiceEntrySpec, ServiceEntryStatus,
     ServicePort,
+};
+pub use virtual_service::{
+    Abort, Body, Cors, Delay, Delegate, Destination, DirectResponse, Fault, HeaderEdits, Headers, HttpMatch, HttpRoute,
+    HttpTarget, Mirror, Percent, Redirect, RegexRewrite, Retries, Rewrite, StringMatch, Target, TcpMatch, TcpRoute,
+    TlsMatch, TlsRoute, VirtualServiceSpec,
 };
 pub use workload_entry::{WorkloadEntry, WorkloadEntrySpec};
 
@@ -31,6 +51,14 @@ pub struct WorkloadSelector {
     /// Labels a pod must carry, all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub match_labels: Option<lateen_types::label::Labels>,
+}
+
+/// A port by its number.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default)]
+pub struct Port {
+    /// The number.
+    pub number: u32,
 }
 
 /// An object whose spec is not what its type says.

@@ -1,4 +1,5 @@
-//! Kinds users bring along that no program of ours acts on yet.
+//! Kinds users bring along whose definitions are written as a table: those that no program of ours acts on yet, and those
+//! that are read by types of their own (see `api`).
 //!
 //! In: the table below. Out: their definitions, so that applying them works and what is written is kept.
 //! Schemas name every field and its type ([`super::messages`]); what is free in the reference is kept as it was written.
@@ -160,7 +161,8 @@ pub(super) fn all() -> impl Iterator<Item = CustomResourceDefinition> {
 
 /// Whether objects of this kind are kept, and nothing else happens.
 pub fn is_later(group: &str, kind: &str) -> bool {
-    TABLE.iter().any(|later| later.group == group && later.kind == kind)
+    let acts = group == "networking.istio.io" && matches!(kind, "VirtualService" | "DestinationRule");
+    !acts && TABLE.iter().any(|later| later.group == group && later.kind == kind)
 }
 
 impl Later {

@@ -55,7 +55,7 @@ pub(super) fn check(of: &At<'_>, field: &str, least: Least, report: &mut Report)
 }
 
 /// Nanoseconds.
-fn parse(text: &str) -> Option<i128> {
+pub(crate) fn parse(text: &str) -> Option<i128> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -8,7 +8,7 @@ mod authorization;
 mod cel;
 mod common;
 mod destination_rule;
-mod duration;
+pub(crate) mod duration;
 mod endpoint;
 mod extension;
 mod field;

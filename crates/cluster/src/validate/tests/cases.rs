@@ -28,8 +28,10 @@ pub struct Case {
 }
 
 /// Kinds something acts on. Of all others it is said that nothing does.
-const AT_WORK: [&str; 10] = [
+const AT_WORK: [&str; 12] = [
     "AuthorizationPolicy",
+    "VirtualService",
+    "DestinationRule",
     "PeerAuthentication",
     "ServiceEntry",
     "WorkloadEntry",
