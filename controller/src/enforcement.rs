@@ -203,7 +203,9 @@ impl Slot {
             Kind::PeerAuthentication => {
                 format!("{}/converted_peer_authentication_{}: ", object.key.namespace, object.key.name)
             }
-            Kind::Service | Kind::ServiceEntry | Kind::WorkloadEntry => return None,
+            Kind::Service | Kind::ServiceEntry | Kind::WorkloadEntry | Kind::VirtualService | Kind::DestinationRule => {
+                return None;
+            }
         };
         let rejections = self.rejections.lock();
         let recent = rejections.iter().filter(|one| one.revision.is_some_and(|revision| revision >= required));

@@ -19,7 +19,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::{derive::Mesh, watch::Change};
+use crate::{
+    derive::{Mesh, Shown},
+    watch::Change,
+};
 
 /// The settings in use.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +90,10 @@ impl Settings {
         }
         settings.discovery = selectors(&written)?;
         settings.mesh.sight = sight::read(&written)?;
+        settings.mesh.shown = Shown {
+            routes: member(&written, "defaultVirtualServiceExportTo")?.unwrap_or_default(),
+            rules: member(&written, "defaultDestinationRuleExportTo")?.unwrap_or_default(),
+        };
         Ok(settings)
     }
 }

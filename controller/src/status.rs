@@ -24,7 +24,7 @@ use crate::{
         word::Word,
     },
     events::{self, About},
-    graph::{Kind, Object, Reporter, Told},
+    graph::{ACCEPTED, Kind, Object, RESOLVED, Reporter, Told, UNSUPPORTED},
     leader::Leading,
     names,
 };
@@ -126,6 +126,8 @@ fn resource(kind: Kind) -> ApiResource {
         Kind::Service => ("", "Service"),
         Kind::ServiceEntry => ("networking.istio.io", "ServiceEntry"),
         Kind::WorkloadEntry => ("networking.istio.io", "WorkloadEntry"),
+        Kind::VirtualService => ("networking.istio.io", "VirtualService"),
+        Kind::DestinationRule => ("networking.istio.io", "DestinationRule"),
     };
     let kind = GroupVersionKind::gvk(group, "v1", name);
     match name {
@@ -145,6 +147,7 @@ fn own(reporter: Reporter) -> &'static [&'static str] {
         Reporter::Service => &[BOUND, "istio.io/WaypointMissing", APPLIED],
         Reporter::WorkloadEntry => &[BOUND],
         Reporter::Enforcement => &[ENFORCED],
+        Reporter::Routes => &[ACCEPTED, RESOLVED, UNSUPPORTED],
     }
 }
 

@@ -35,6 +35,19 @@ struct Resident {
     uid: Arc<str>,
     node: Arc<str>,
     account: Arc<str>,
+    /// The name of the Gateway it is an instance of.
+    gateway: Option<Arc<str>>,
+}
+
+/// What a pod is to Gateways.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Instance {
+    /// It is not known, or not yet.
+    Unknown,
+    /// It runs none.
+    Plain,
+    /// It runs this one.
+    Of(Key),
 }
 
 /// A service account on a node.
@@ -95,6 +108,7 @@ impl Residents {
             uid: pod.uid.clone(),
             node: pod.node.clone(),
             account: pod.service_account.clone(),
+            gateway: pod.gateway().map(Arc::from),
         });
         let mut index = self.shared.write();
         let old = match resident {
@@ -117,6 +131,18 @@ impl Residents {
         let index = self.shared.read();
         let resident = index.pods.get(&pod.key).filter(|resident| *resident.uid == *pod.uid);
         resident.map(|resident| resident.node.to_string())
+    }
+
+    /// Which Gateway the very pod that a token is bound to is an instance of.
+    pub fn gateway_of(&self, caller: &Caller) -> Instance {
+        let Some(pod) = &caller.pod else { return Instance::Unknown };
+        let index = self.shared.read();
+        let resident = index.pods.get(&pod.key).filter(|resident| *resident.uid == *pod.uid);
+        let Some(resident) = resident else { return Instance::Unknown };
+        let is_its_own = pod.key.namespace == caller.account.namespace && *resident.account == *caller.account.name;
+        let is_within = is_its_own && index.scope.holds_namespace(&pod.key.namespace);
+        let name = resident.gateway.as_ref().filter(|_| is_within);
+        name.map_or(Instance::Plain, |name| Instance::Of(Key::new(&pod.key.namespace, name)))
     }
 
     /// Whether `caller` may have a certificate of `identity`, as a node proxy.

@@ -111,6 +111,7 @@ impl Config {
                 root_namespace: or("ROOT_NAMESPACE", &namespace),
                 dry_run: boolean(find, "AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY")?,
                 sight: Sight::default(),
+                shown: crate::derive::Shown::default(),
             },
             revision: or("REVISION", ""),
             identity: find("POD_NAME").unwrap_or_else(|| format!("controller-{:016x}", rand::random::<u64>())),

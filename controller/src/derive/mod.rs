@@ -5,6 +5,8 @@
 
 pub mod attach;
 pub mod authorization;
+pub mod backend;
+pub mod destination;
 pub mod endpoint;
 pub mod enforced;
 pub mod entry;
@@ -12,6 +14,9 @@ pub mod gateway;
 pub mod matching;
 pub mod peer;
 pub mod pod;
+pub mod proxy;
+pub mod route;
+pub mod served;
 pub mod service;
 pub mod targets;
 pub mod visible;
@@ -21,10 +26,17 @@ pub mod word;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use lateen_cluster::store::Key;
-use lateen_wire::workload::NetworkAddress;
+use lateen_types::label::Labels;
+use lateen_wire::{
+    proxy as proxy_wire, type_url,
+    workload::{Extension, NetworkAddress},
+};
+use prost::Message as _;
+
+use crate::facts::{DestinationRule, Seen, VirtualService};
 
 /// What holds for the whole mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +53,29 @@ pub struct Mesh {
     pub dry_run: bool,
     /// Who sees service entries.
     pub sight: visible::Sight,
+    /// Who sees traffic rules that say nothing of it.
+    pub shown: Shown,
+}
+
+/// Who sees traffic rules that say nothing of it: `exportTo` as it would be written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// `defaultVirtualServiceExportTo`.
+    pub routes: Vec<String>,
+    /// `defaultDestinationRuleExportTo`.
+    pub rules: Vec<String>,
+}
+
+impl Shown {
+    /// Who sees a virtual service.
+    pub fn route(&self, key: &Key, service: &VirtualService) -> Seen {
+        service.seen.clone().or_else(|| Seen::read(&self.routes, &key.namespace)).unwrap_or_default()
+    }
+
+    /// Who sees a destination rule.
+    pub fn rule(&self, key: &Key, rule: &DestinationRule) -> Seen {
+        rule.seen.clone().or_else(|| Seen::read(&self.rules, &key.namespace)).unwrap_or_default()
+    }
 }
 
 impl Mesh {
@@ -54,10 +89,40 @@ impl Mesh {
         format!("{}.{}.svc.{}", service.name, service.namespace, self.domain)
     }
 
+    /// The full name of `host` as written in an object of `namespace`: a name without dots is a service there.
+    pub fn fqdn(&self, host: &str, namespace: &str) -> String {
+        let lower = host.to_ascii_lowercase();
+        if lower.contains('.') || lower.starts_with('*') || lower.is_empty() {
+            return lower;
+        }
+        format!("{lower}.{namespace}.svc.{}", self.domain)
+    }
+
     /// The key of a service in a workload's list.
     pub fn service_key(&self, service: &Key) -> String {
         format!("{}/{}", service.namespace, self.hostname(service))
     }
+}
+
+/// Whether `pattern`, a host or one with a wildcard in front, names `hostname`.
+pub fn host_matches(pattern: &str, hostname: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(end) => pattern == hostname || hostname.len() > end.len() && hostname.ends_with(end),
+        None => pattern == hostname,
+    }
+}
+
+/// What proxies choose endpoints by, of a workload's labels: those of `keys`. None is no extension, so that nothing is
+/// sent where no rule asks for it.
+pub fn chosen_by(labels: &Labels, keys: &BTreeMap<String, usize>) -> Option<Extension> {
+    let labels: Labels = labels
+        .iter()
+        .filter(|(key, _)| keys.contains_key(*key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let value = proxy_wire::Labels { labels }.encode_to_vec();
+    let config = prost_types::Any { type_url: type_url::LABELS.to_owned(), value };
+    (!config.value.is_empty()).then(|| Extension { name: "lateen.labels".to_owned(), config: Some(config) })
 }
 
 /// An address on the wire.

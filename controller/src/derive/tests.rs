@@ -26,6 +26,7 @@ pub(crate) fn mesh() -> Mesh {
         root_namespace: "istio-system".to_owned(),
         dry_run: false,
         sight: crate::derive::visible::Sight::default(),
+        shown: crate::derive::Shown::default(),
     }
 }
 
@@ -77,6 +78,20 @@ pub(crate) fn read_entry(name: &str, created: Option<&str>, spec: Value, status:
     let mut object = networking_object("ServiceEntry", name, data);
     object.metadata.creation_timestamp = created.map(|text| serde_json::from_value(json!(text)).expect("a time"));
     value(facts::ServiceEntry::read(&object))
+}
+
+fn created(kind: &str, name: &str, created: &str, spec: Value) -> DynamicObject {
+    let mut object = networking_object(kind, name, json!({"spec": spec}));
+    object.metadata.creation_timestamp = Some(serde_json::from_value(json!(created)).expect("a time"));
+    object
+}
+
+pub(crate) fn read_routes(name: &str, at: &str, spec: Value) -> facts::VirtualService {
+    value(facts::VirtualService::read(&created("VirtualService", name, at, spec)))
+}
+
+pub(crate) fn read_rule(name: &str, at: &str, spec: Value) -> facts::DestinationRule {
+    value(facts::DestinationRule::read(&created("DestinationRule", name, at, spec)))
 }
 
 pub(crate) fn read_external(name: &str, labels: Value, spec: Value) -> facts::WorkloadEntry {

@@ -63,6 +63,9 @@ pub struct Granted {
     pub ingress: bool,
     /// What is said of it.
     pub word: Option<Word>,
+    /// The waypoints that are to serve it, whether they have an address yet or not: what a waypoint must know before
+    /// the first request comes.
+    pub serving: Vec<Key>,
     /// Every Gateway that was looked for.
     pub looked_at: Vec<Key>,
 }
@@ -134,6 +137,8 @@ pub fn resolve<'g>(asker: Asker<'_>, find: &dyn Fn(&Key) -> Option<Found<'g>>) -
     };
     let Asked::Gateway(key) = &wish.waypoint else { return Granted::default() };
     let mut looked_at = vec![key.clone()];
+    let named = [Some(key), wish.canary.as_ref().map(|canary| &canary.gateway)].into_iter().flatten();
+    let serving: Vec<Key> = named.filter(|key| serves(asker, key, find)).cloned().collect();
     let ingress = asker.wish.ingress.or_else(|| inherited.and_then(|wish| wish.ingress)).unwrap_or_default();
     let bound = match grant(asker, key, find) {
         Ok(bound) => bound,
@@ -148,7 +153,7 @@ pub fn resolve<'g>(asker: Asker<'_>, find: &dyn Fn(&Key) -> Option<Found<'g>>) -
             if let Some(word) = word.as_mut().filter(|_| missing.is_some()) {
                 word.message.push_str(MEANWHILE);
             }
-            return Granted { missing, word, looked_at, ..Granted::default() };
+            return Granted { missing, word, serving, looked_at, ..Granted::default() };
         }
     };
     let mut message = format!("attached to the waypoint {key}");
@@ -169,7 +174,29 @@ pub fn resolve<'g>(asker: Asker<'_>, find: &dyn Fn(&Key) -> Option<Found<'g>>) -
     };
     looked_at.extend(wanted.map(|wanted| wanted.gateway.clone()));
     let word = Word { kind: BOUND, truth: Truth::True, reason: "WaypointAccepted", message };
-    Granted { waypoint: Some(bound), missing: None, canary, ingress, word: Some(word), looked_at }
+    Granted { waypoint: Some(bound), missing: None, canary, ingress, word: Some(word), serving, looked_at }
+}
+
+/// Whether a waypoint of ours is to serve the asker.
+fn serves<'g>(asker: Asker<'_>, key: &Key, find: &dyn Fn(&Key) -> Option<Found<'g>>) -> bool {
+    let Some(found) = find(key) else { return false };
+    let is_hidden = asker.is_private && *key.namespace != *asker.namespace;
+    is_ours(found.gateway) && !is_hidden && admits(asker, key, found) && takes(Some(found), asker.traffic)
+}
+
+/// The classes of waypoints that we run.
+pub const CLASSES: [&str; 2] = ["istio-waypoint", "lateen-waypoint"];
+
+/// Whether the Gateway is a waypoint that we run.
+pub fn is_ours(gateway: &Gateway) -> bool {
+    CLASSES.contains(&gateway.class.as_str())
+}
+
+/// The traffic a Gateway takes as a waypoint.
+pub fn traffic(found: Found<'_>) -> Traffic {
+    let said = found.gateway.traffic.or_else(|| found.class.and_then(|class| class.traffic));
+    let is_of_account = found.gateway.serves_account.is_some();
+    said.unwrap_or(if is_of_account { Traffic::All } else { Traffic::Service })
 }
 
 fn grant<'g>(asker: Asker<'_>, key: &Key, find: &dyn Fn(&Key) -> Option<Found<'g>>) -> Result<Bound, Refused> {
@@ -178,9 +205,7 @@ fn grant<'g>(asker: Asker<'_>, key: &Key, find: &dyn Fn(&Key) -> Option<Found<'g
     }
     let found = find(key).ok_or_else(|| Refused::NotReady(key.clone()))?;
     let address = address_of(found.gateway, key, asker.network).ok_or_else(|| Refused::NotReady(key.clone()))?;
-    let nothing = Labels::new();
-    let space = asker.space.map_or(&nothing, |space| &space.labels);
-    if !allows(found, key, (asker.namespace, space)) {
+    if !admits(asker, key, found) {
         return Err(Refused::Denied(key.clone()));
     }
     if !takes(Some(found), asker.traffic) {
@@ -191,10 +216,14 @@ fn grant<'g>(asker: Asker<'_>, key: &Key, find: &dyn Fn(&Key) -> Option<Found<'g
 
 /// Whether a waypoint takes this traffic; of one that is not there, the usual is expected.
 fn takes(found: Option<Found<'_>>, traffic: Traffic) -> bool {
-    let said = found.and_then(|found| found.gateway.traffic.or_else(|| found.class.and_then(|class| class.traffic)));
-    let is_of_account = found.is_some_and(|found| found.gateway.serves_account.is_some());
-    let takes = said.unwrap_or(if is_of_account { Traffic::All } else { Traffic::Service });
+    let takes = found.map_or(Traffic::Service, self::traffic);
     takes == Traffic::All || takes == traffic
+}
+
+fn admits(asker: Asker<'_>, key: &Key, found: Found<'_>) -> bool {
+    let nothing = Labels::new();
+    let space = asker.space.map_or(&nothing, |space| &space.labels);
+    allows(found, key, (asker.namespace, space))
 }
 
 /// How a word ends that says that traffic is refused.

@@ -6,15 +6,15 @@ use ipnet::IpNet;
 use kube::core::{DynamicObject, ObjectMeta};
 pub use lateen_cluster::api::Resolution;
 use lateen_cluster::{
-    api::{AllocatedAddress, ServiceEntrySpec, ServicePort, WorkloadEntrySpec},
+    api::{AllocatedAddress, Location, ServiceEntrySpec, ServicePort, WorkloadEntrySpec},
     labels,
     store::Reading,
 };
 use lateen_types::label::Labels;
-use lateen_wire::workload::AppProtocol;
+use lateen_wire::{proxy::Protocol, workload::AppProtocol};
 use serde::Deserialize as _;
 
-use super::{Age, Distribution, Wish, gateway::part, has_condition, service::spoken};
+use super::{Age, Distribution, Wish, gateway::part, has_condition, protocol, service::spoken};
 
 /// A port of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +25,10 @@ pub struct EntryPort {
     pub number: u16,
     /// The number at endpoints, where it is said.
     pub target: Option<u16>,
-    /// What is spoken there.
+    /// What is spoken there, as node proxies are told.
     pub protocol: AppProtocol,
+    /// What is spoken there, as proxies at layer 7 serve it; none where it is not TCP.
+    pub spoken: Option<Protocol>,
 }
 
 /// Where an endpoint is.
@@ -108,6 +110,8 @@ pub struct ServiceEntry {
     pub selector: Option<Labels>,
     /// Identities its endpoints may have.
     pub identities: Vec<String>,
+    /// Whether its endpoints have no identity of the mesh.
+    pub is_external: bool,
     /// Addresses given out, by host.
     pub allocated: BTreeMap<String, Vec<IpAddr>>,
     /// Whether addresses may be given out.
@@ -165,6 +169,7 @@ impl ServiceEntry {
             endpoints: endpoints.collect::<Result<_, _>>()?,
             selector: selector.filter(|asked| !asked.is_empty()),
             identities: spec.subject_alt_names.unwrap_or_default(),
+            is_external: spec.location.unwrap_or_default() == Location::MeshExternal,
             allocated,
             allocate: own.get(labels::AUTO_ALLOCATE).is_none_or(|value| value != "false"),
             distribution: annotation(labels::TRAFFIC_DISTRIBUTION).map(|text| Distribution::annotated(text)),
@@ -257,6 +262,7 @@ fn port_of((at, written): (usize, &ServicePort)) -> Result<EntryPort, String> {
         number: number("number", written.number)?,
         target: Some(target).filter(|port| *port != 0),
         protocol: spoken(written.protocol.as_deref().unwrap_or_default()),
+        spoken: protocol::of_word(written.protocol.as_deref().unwrap_or_default(), number("number", written.number)?),
     })
 }
 

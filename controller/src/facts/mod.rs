@@ -8,8 +8,10 @@ mod entry;
 mod gateway;
 mod pod;
 mod policy;
+mod protocol;
 mod service;
 mod slice;
+mod traffic;
 mod wish;
 
 use std::net::IpAddr;
@@ -27,6 +29,7 @@ pub use pod::{NamedPort, Owner, Phase, Pod};
 pub use policy::{AuthorizationPolicy, PeerAuthentication};
 pub use service::{Distribution, Service, ServicePort, TargetPort};
 pub use slice::{Endpoint, EndpointSlice, PodRef, SlicePort};
+pub use traffic::{DestinationRule, Seen, VirtualService};
 pub use wish::{Asked, Canary, Wish};
 
 /// Which object a policy is older than; the name breaks ties so that the answer never depends on arrival.

@@ -8,9 +8,12 @@ use k8s_openapi::{
 };
 use lateen_cluster::{labels, store::Reading};
 use lateen_types::label::Labels;
-use lateen_wire::workload::{AppProtocol, IpFamilies};
+use lateen_wire::{
+    proxy::Protocol,
+    workload::{AppProtocol, IpFamilies},
+};
 
-use super::Wish;
+use super::{Wish, protocol};
 
 /// Which endpoints a service prefers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +63,10 @@ pub struct ServicePort {
     pub number: u16,
     /// Where it leads.
     pub target: TargetPort,
-    /// What is spoken there.
+    /// What is spoken there, as node proxies are told.
     pub protocol: AppProtocol,
+    /// What is spoken there, as proxies at layer 7 serve it; none where it is not TCP.
+    pub spoken: Option<Protocol>,
 }
 
 /// What is used of a service.
@@ -155,6 +160,12 @@ fn port_of(port: &core::ServicePort) -> Option<ServicePort> {
         number,
         target,
         protocol: protocol_of(port, number),
+        spoken: protocol::of_service(
+            port.protocol.as_deref(),
+            port.app_protocol.as_deref(),
+            port.name.as_deref().unwrap_or_default(),
+            number,
+        ),
     })
 }
 

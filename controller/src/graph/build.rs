@@ -7,13 +7,15 @@ use lateen_types::label::Labels;
 use lateen_wire::workload as wire;
 
 use super::{
-    Derived, Graph, Made,
+    Derived, Graph, Made, Thing,
+    bindings::{Binding, Bound},
     resource::{self, Resource},
     told::{Enforcing, Kind, Object, Reporter, Told},
 };
 use crate::{
     derive::{
         self,
+        backend::ServiceName,
         enforced::Enforceable,
         entry::{self, Behind},
         gateway::{self, Way},
@@ -40,6 +42,11 @@ impl Graph {
             Derived::Entry(key) => self.entry(key),
             Derived::External(key) => self.external(key),
             Derived::Ways => plain(self.all_ways().into_iter().map(|way| resource::workload(way.workload)).collect()),
+            Derived::Served(place) => self.served(place),
+            Derived::Sent(place) => self.sent(place),
+            Derived::Proxy(key) => self.proxy(key),
+            Derived::RoutesTold(key) => self.author_of_routes(key),
+            Derived::RuleTold(key) => self.author_of_rules(key),
         }
     }
 
@@ -62,10 +69,12 @@ impl Graph {
         let around =
             derive::service::Around { network: self.network(), space: self.space(&key.namespace), granted: &granted };
         let made = derive::service::derive(&self.mesh, key, service, around);
+        let to = Bound::Service(ServiceName::new(&key.namespace, &self.mesh.hostname(key)));
         Made {
             resources: vec![resource::service(made)],
             told: vec![said(0, granted.word.into_iter().collect(), service.has_condition, false)],
-            looked_at: granted.looked_at,
+            bound: bindings(granted.serving, &to).collect(),
+            looked_at: looked(granted.looked_at).collect(),
             ..Made::default()
         }
     }
@@ -91,7 +100,9 @@ impl Graph {
                 visible: self.visible(key, entry),
             };
             made.resources.push(resource::service(entry::service(key, entry, host, around)));
-            made.looked_at.extend(granted.looked_at);
+            let to = Bound::Service(ServiceName::new(&key.namespace, host));
+            made.bound.extend(bindings(granted.serving, &to));
+            made.looked_at.extend(looked(granted.looked_at));
         }
         made
     }
@@ -113,7 +124,7 @@ impl Graph {
         let words: Vec<Word> = entry::missing(found, &granted).into_iter().chain(granted.word).chain(seen).collect();
         let mut made = Made {
             told: vec![said(found.generation, words, found.has_condition, false)],
-            looked_at: granted.looked_at,
+            looked_at: looked(granted.looked_at).collect(),
             ..Made::default()
         };
         let held: Vec<&String> = found.hosts.iter().filter(|host| self.has_host(key, host)).collect();
@@ -131,9 +142,12 @@ impl Graph {
                     policies: policies.clone(),
                     waypoint: granted.must_pass(),
                     gateway: self.way_to(&external.network),
+                    chosen_by: derive::chosen_by(&external.labels, &self.world.label_keys),
                 };
-                made.looked_at.extend(granted.looked_at);
-                entry::inline(&self.mesh, key, external, around)
+                made.looked_at.extend(looked(granted.looked_at));
+                let workload = entry::inline(&self.mesh, key, external, around)?;
+                made.bound.extend(bindings(granted.serving, &Bound::Workload(workload.uid.clone())));
+                Some(workload)
             });
             made.resources = by_name(workloads);
         }
@@ -160,12 +174,15 @@ impl Graph {
             policies: self.policies_of(&key.namespace, &external.labels),
             waypoint: granted.must_pass(),
             gateway: self.way_to(&external.network),
+            chosen_by: derive::chosen_by(&external.labels, &self.world.label_keys),
         };
         let workload = entry::workload(&self.mesh, key, found, around);
+        let uid = workload.as_ref().map(|workload| Bound::Workload(workload.uid.clone()));
         Made {
+            bound: uid.iter().flat_map(|uid| bindings(granted.serving.clone(), uid)).collect(),
             resources: workload.map(resource::workload).into_iter().collect(),
             told: vec![said(found.generation, granted.word.into_iter().collect(), found.has_condition, false)],
-            looked_at: granted.looked_at,
+            looked_at: looked(granted.looked_at).collect(),
             ..Made::default()
         }
     }
@@ -261,11 +278,14 @@ impl Graph {
             waypoint: granted.must_pass(),
             application_tunnel: instance_of.and_then(waypoint::tunnel_to_app),
             gateway: self.ways.get(self.network()).cloned(),
+            chosen_by: derive::chosen_by(&pod.labels, &self.world.label_keys),
         };
         let workload = derive::pod::derive(&self.mesh, key, pod, around);
+        let uid = workload.as_ref().map(|workload| Bound::Workload(workload.uid.clone()));
         Made {
+            bound: uid.iter().flat_map(|uid| bindings(granted.serving.clone(), uid)).collect(),
             resources: workload.map(resource::workload).into_iter().collect(),
-            looked_at: granted.looked_at,
+            looked_at: looked(granted.looked_at).collect(),
             ..Made::default()
         }
     }
@@ -312,11 +332,11 @@ impl Graph {
         self.space(&self.mesh.root_namespace).map_or("", |namespace| namespace.network.as_str())
     }
 
-    fn space(&self, namespace: &str) -> Option<&Namespace> {
+    pub(super) fn space(&self, namespace: &str) -> Option<&Namespace> {
         self.world.namespaces.find(&Key::new("", namespace)).map(|found| &**found)
     }
 
-    fn found(&self, key: &Key) -> Option<Found<'_>> {
+    pub(super) fn found(&self, key: &Key) -> Option<Found<'_>> {
         let gateway = self.world.gateways.find(key)?;
         let class = self.world.classes.find(&Key::new("", &gateway.class)).map(|class| &**class);
         Some(Found { gateway, class })
@@ -384,6 +404,14 @@ impl Graph {
         let network = if network.is_empty() { self.network() } else { network };
         self.ways.get(network).cloned()
     }
+}
+
+fn looked(gateways: Vec<Key>) -> impl Iterator<Item = Thing> {
+    gateways.into_iter().map(Thing::Gateway)
+}
+
+fn bindings(gateways: Vec<Key>, to: &Bound) -> impl Iterator<Item = Binding> {
+    gateways.into_iter().map(|gateway| Binding { gateway, to: to.clone() })
 }
 
 fn plain(resources: Vec<Resource>) -> Made {

@@ -13,6 +13,9 @@
 //! | workload entry | itself |
 //! | gateway | whatever looked for it, its pods; workloads of the network it leads to; all of its namespace where it is for an account |
 //! | any of a policy's targets | the policies of the namespace that have targets |
+//! | virtual service | services it names, where a waypoint serves them; what delegates to it |
+//! | destination rule | how proxies send to the service it names; all workloads when other labels choose endpoints |
+//! | who is bound to a waypoint | the waypoint, how it serves and sends to what was bound |
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -22,10 +25,13 @@ use std::{
 use lateen_cluster::store::Key;
 use lateen_types::label::Labels;
 
-use super::{Derived, Graph, Update};
+use super::{Derived, Graph, Place, Thing, Update};
 use crate::{
-    derive::gateway,
-    facts::{self, EndpointSlice, Gateway, GatewayClass, Namespace, PeerAuthentication, Pod, Service, ServiceEntry},
+    derive::{gateway, host_matches},
+    facts::{
+        self, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, PeerAuthentication, Pod, Service,
+        ServiceEntry, VirtualService,
+    },
 };
 
 type Dirty = HashSet<Derived>;
@@ -39,8 +45,10 @@ impl Graph {
                 dirty.extend(self.world.pods_on_node.of(&*key.name).cloned().map(Derived::Pod));
             }
             Update::Pod(key, new) => {
+                self.gateway_of(&key, dirty);
                 let old = self.world.pods.find(&key).cloned();
                 self.world.set_pod(&key, new.clone());
+                self.gateway_of(&key, dirty);
                 if self.has_account_waypoints(&key.namespace) {
                     [&old, &new].into_iter().flatten().for_each(|pod| self.selecting(&key, pod, dirty));
                 }
@@ -71,6 +79,77 @@ impl Graph {
             }
             Update::Gateway(key, new) => self.take_gateway(&key, new, dirty),
             Update::Class(key, new) => self.take_class(&key, new, dirty),
+            Update::VirtualService(key, new) => self.take_virtual_service(&key, new, dirty),
+            Update::Rule(key, new) => self.take_rule(&key, new, dirty),
+        }
+    }
+
+    /// What is said of a Gateway's pods is said of it.
+    fn gateway_of(&self, pod: &Key, dirty: &mut Dirty) {
+        let name =
+            self.world.pods.find(pod).and_then(|found| found.gateway().map(|name| Key::new(&pod.namespace, name)));
+        let Some(gateway) = name else { return };
+        if self.world.rules.all().any(|(_, rule)| rule.spec.workload_selector.is_some()) {
+            let at = |place: &Place| place.gateway == gateway;
+            dirty.extend(self.bindings.places().filter(at).map(Derived::Sent));
+        }
+        dirty.insert(Derived::Proxy(gateway));
+    }
+
+    fn take_virtual_service(&mut self, key: &Key, new: Option<Arc<VirtualService>>, dirty: &mut Dirty) {
+        let mesh = &self.mesh;
+        let fqdn = |host: &String| mesh.fqdn(host, &key.namespace);
+        let old = self.world.set_virtual_service(key, new.clone(), &fqdn);
+        for service in [&old, &new].into_iter().flatten() {
+            for host in &service.spec.hosts {
+                self.looked_for(&self.mesh.fqdn(host, &key.namespace), Thing::Routes, dirty);
+            }
+        }
+        dirty.extend(self.lookers.of(&Thing::VirtualService(key.clone())).cloned());
+        dirty.insert(Derived::RoutesTold(key.clone()));
+    }
+
+    fn take_rule(&mut self, key: &Key, new: Option<Arc<DestinationRule>>, dirty: &mut Dirty) {
+        let mesh = &self.mesh;
+        let fqdn = |rule: &DestinationRule| mesh.fqdn(&rule.spec.host, &key.namespace);
+        let (old, labels_differ) = self.world.set_rule(key, new.clone(), &fqdn);
+        for rule in [&old, &new].into_iter().flatten() {
+            self.looked_for(&self.mesh.fqdn(&rule.spec.host, &key.namespace), Thing::Host, dirty);
+        }
+        dirty.insert(Derived::RuleTold(key.clone()));
+        if labels_differ {
+            dirty.extend(self.world.pods.all().map(|(key, _)| Derived::Pod(key.clone())));
+            dirty.extend(self.world.externals.all().map(|(key, _)| Derived::External(key.clone())));
+            dirty.extend(self.world.entries.all().map(|(key, _)| Derived::Entry(key.clone())));
+            self.proxies(dirty);
+        }
+    }
+
+    /// Whatever looked for a host that `pattern` names, or for a pattern that names it.
+    pub(super) fn looked_for(&self, pattern: &str, thing: fn(String) -> Thing, dirty: &mut Dirty) {
+        dirty.extend(self.lookers.of(&thing(pattern.to_owned())).cloned());
+        let names = |known: &str| host_matches(pattern, known) || host_matches(known, pattern);
+        // Few look for patterns, and few things are patterns.
+        if !pattern.starts_with('*') && self.world.wild_services.is_empty() && self.world.wild_rules.is_empty() {
+            return;
+        }
+        let others = self.lookers.keys().filter(|known| match known {
+            Thing::Host(host) | Thing::Routes(host) | Thing::Bound(host) => {
+                names(host) && **known == thing(host.clone())
+            }
+            Thing::Gateway(_) | Thing::VirtualService(_) | Thing::Namespace(_) => false,
+        });
+        dirty.extend(others.flat_map(|known| self.lookers.of(known).cloned()));
+    }
+
+    /// Everything of every proxy.
+    fn proxies(&self, dirty: &mut Dirty) {
+        dirty.extend(self.world.gateways.all().map(|(key, _)| Derived::Proxy(key.clone())));
+        dirty.extend(self.world.virtual_services.all().map(|(key, _)| Derived::RoutesTold(key.clone())));
+        dirty.extend(self.world.rules.all().map(|(key, _)| Derived::RuleTold(key.clone())));
+        for place in self.bindings.places() {
+            dirty.insert(Derived::Served(place.clone()));
+            dirty.insert(Derived::Sent(place));
         }
     }
 
@@ -82,6 +161,7 @@ impl Graph {
             return;
         }
         let named = &key.name;
+        dirty.extend(self.lookers.of(&Thing::Namespace(named.clone())).cloned());
         dirty.extend(self.world.services.within(named).map(|(service, _)| Derived::Service(service.clone())));
         for (entry_key, entry) in self.world.entries.within(named) {
             dirty.insert(Derived::Entry(entry_key.clone()));
@@ -103,8 +183,11 @@ impl Graph {
             dirty.insert(Derived::Slice(slice_key.clone()));
             dirty.extend(self.world.slices.find(slice_key).into_iter().flat_map(|slice| pods_named(slice)));
         }
+        let hostname = self.mesh.hostname(&key);
         if old.is_some() != new.is_some() {
-            self.claimed([self.mesh.hostname(&key)], dirty);
+            self.claimed([hostname], dirty);
+        } else {
+            dirty.extend(self.lookers.of(&Thing::Host(hostname)).cloned());
         }
         dirty.insert(Derived::Service(key));
     }
@@ -122,6 +205,7 @@ impl Graph {
     /// Who has these hosts may have changed.
     fn claimed(&self, hosts: impl IntoIterator<Item = String>, dirty: &mut Dirty) {
         for host in hosts {
+            dirty.extend(self.lookers.of(&Thing::Host(host.clone())).cloned());
             for key in self.world.entries_of_host.of(&host) {
                 dirty.insert(Derived::Entry(key.clone()));
                 if let Some(selector) = self.world.entries.find(key).and_then(|entry| entry.selector.as_ref()) {
@@ -148,8 +232,9 @@ impl Graph {
 
     fn take_gateway(&mut self, key: &Key, new: Option<Arc<Gateway>>, dirty: &mut Dirty) {
         let old = self.world.gateways.set(key, new.clone());
-        dirty.extend(self.lookers.of(key).cloned());
+        dirty.extend(self.lookers.of(&Thing::Gateway(key.clone())).cloned());
         dirty.extend(self.world.pods_of_gateway.of(key).cloned().map(Derived::Pod));
+        dirty.insert(Derived::Proxy(key.clone()));
         self.targeted_within(&key.namespace, dirty);
         let account = |gateway: &Option<Arc<Gateway>>| gateway.as_ref().and_then(|one| one.serves_account.clone());
         if account(&old) != account(&new) {
@@ -167,7 +252,8 @@ impl Graph {
     fn take_class(&mut self, key: &Key, new: Option<Arc<GatewayClass>>, dirty: &mut Dirty) {
         self.world.classes.set(key, new);
         for (gateway, _) in self.world.gateways.all().filter(|(_, gateway)| *gateway.class == *key.name) {
-            dirty.extend(self.lookers.of(gateway).cloned());
+            dirty.extend(self.lookers.of(&Thing::Gateway(gateway.clone())).cloned());
+            dirty.insert(Derived::Proxy(gateway.clone()));
             dirty.extend(self.world.pods_of_gateway.of(gateway).cloned().map(Derived::Pod));
         }
     }
@@ -203,6 +289,7 @@ impl Graph {
             dirty.extend(entry.hosts.iter().cloned().map(Derived::Host));
         }
         dirty.insert(Derived::StaticStrict);
+        self.proxies(dirty);
     }
 
     /// Adds the policies whose targets are derived anew.
@@ -218,7 +305,12 @@ impl Graph {
                 | Derived::StaticStrict
                 | Derived::Host(_)
                 | Derived::External(_)
-                | Derived::Ways => None,
+                | Derived::Ways
+                | Derived::Served(_)
+                | Derived::Sent(_)
+                | Derived::Proxy(_)
+                | Derived::RoutesTold(_)
+                | Derived::RuleTold(_) => None,
             })
             .collect();
         spaces.iter().for_each(|space| self.targeted_within(space, dirty));

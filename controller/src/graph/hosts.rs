@@ -5,8 +5,8 @@ use lateen_types::label::Labels;
 
 use super::Graph;
 use crate::{
-    derive::{entry::Behind, visible::Visible},
-    facts::{self, ServiceEntry},
+    derive::{backend::ServiceName, entry::Behind, visible::Visible},
+    facts::{self, Service, ServiceEntry},
 };
 
 /// The entries that have a host.
@@ -19,13 +19,13 @@ pub(super) struct Holders<'a> {
 
 impl Graph {
     pub(super) fn holders(&self, host: &str) -> Holders<'_> {
-        let service = self.service_called(host);
+        let service = self.service_named(host).map(|(key, _)| key);
         let mut each: Vec<(&Key, &ServiceEntry)> = Vec::new();
         // Claimers come in the order of their keys, so those of a namespace come together.
         for key in self.world.entries_of_host.of(host) {
             let Some((key, entry)) = self.world.entries.pair(key) else { continue };
             let is_hidden = self.visible(key, entry) == Visible::Nowhere;
-            if is_hidden || service.as_ref().is_some_and(|service| service.namespace == key.namespace) {
+            if is_hidden || service.is_some_and(|service| service.namespace == key.namespace) {
                 continue;
             }
             match each.last_mut().filter(|(other, _)| other.namespace == key.namespace) {
@@ -45,11 +45,21 @@ impl Graph {
     }
 
     /// The Kubernetes service of this name, if there is one.
-    fn service_called(&self, host: &str) -> Option<Key> {
+    pub(super) fn service_named(&self, host: &str) -> Option<(&Key, &Service)> {
         let name = host.strip_suffix(&self.mesh.domain)?.strip_suffix(".svc.")?;
         let (name, namespace) = name.split_once('.')?;
-        let key = Key::new(namespace, name);
-        self.world.services.find(&key).map(|_| key)
+        self.world.services.pair(&Key::new(namespace, name)).map(|(key, service)| (key, &**service))
+    }
+
+    /// The service that `host` is to somebody in `namespace`: of Kubernetes, else of an entry of that namespace, else of
+    /// the entry that counts elsewhere.
+    pub(super) fn service_seen(&self, host: &str, namespace: &str) -> Option<ServiceName> {
+        if let Some((key, _)) = self.service_named(host) {
+            return Some(ServiceName::new(&key.namespace, host));
+        }
+        let holders = self.holders(host);
+        let own = holders.each.iter().map(|(key, _)| *key).find(|key| *key.namespace == *namespace);
+        own.or(holders.canonical).map(|key| ServiceName::new(&key.namespace, host))
     }
 
     /// The hosts of entries that select workloads with `labels`.

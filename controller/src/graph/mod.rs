@@ -4,9 +4,13 @@
 //! Absent on purpose: how anything is derived (see `derive`), who is told (see `publish`), waiting.
 //! `dirty` says what hangs on what, `build` gathers what a derivation needs, `hosts` says who has a host.
 
+mod authors;
+mod bindings;
 mod build;
 mod dirty;
+mod eyes;
 mod hosts;
+mod proxies;
 mod resource;
 mod told;
 mod world;
@@ -23,16 +27,18 @@ use lateen_cluster::store::Key;
 use lateen_wire::workload as wire;
 use lateen_xds::{resource::Version, server::Publish};
 
+pub use authors::{ACCEPTED, RESOLVED, UNSUPPORTED};
+use bindings::{Binding, Bindings};
 use resource::Resource;
-pub use resource::node_group;
+pub use resource::{gateway_group, node_group};
 pub use told::{Enforcing, Kind, Object, Reporter, Told};
 use world::{Index, World};
 
 use crate::{
-    derive::Mesh,
+    derive::{Mesh, backend::ServiceName},
     facts::{
-        AuthorizationPolicy, EndpointSlice, Gateway, GatewayClass, Namespace, Node, PeerAuthentication, Pod, Service,
-        ServiceEntry, WorkloadEntry,
+        AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, Node,
+        PeerAuthentication, Pod, Service, ServiceEntry, VirtualService, WorkloadEntry,
     },
 };
 
@@ -50,6 +56,8 @@ pub enum Update {
     External(Key, Option<Arc<WorkloadEntry>>),
     Gateway(Key, Option<Arc<Gateway>>),
     Class(Key, Option<Arc<GatewayClass>>),
+    VirtualService(Key, Option<Arc<VirtualService>>),
+    Rule(Key, Option<Arc<DestinationRule>>),
 }
 
 /// What is derived together.
@@ -69,6 +77,69 @@ enum Derived {
     External(Key),
     /// The ways into other networks.
     Ways,
+    /// How a waypoint serves a service.
+    Served(Place),
+    /// How a proxy sends to a service.
+    Sent(Place),
+    /// A waypoint or gateway itself.
+    Proxy(Key),
+    /// What the author of a virtual service is told.
+    RoutesTold(Key),
+    /// What the author of a destination rule is told.
+    RuleTold(Key),
+}
+
+/// A service at a Gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Place {
+    gateway: Key,
+    service: ServiceName,
+}
+
+/// Derivations of one layer depend on nothing of their own layer or of later ones: who is bound to a waypoint is known
+/// before how it serves them, and where routes lead to before how that is sent to.
+const LAYERS: [Layer; 4] = [Layer::Objects, Layer::Routes, Layer::Destinations, Layer::Authors];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layer {
+    Objects,
+    Routes,
+    Destinations,
+    Authors,
+}
+
+impl Derived {
+    fn layer(&self) -> Layer {
+        match self {
+            Self::Pod(_)
+            | Self::Service(_)
+            | Self::Slice(_)
+            | Self::Policy(_)
+            | Self::Peer(_)
+            | Self::StaticStrict
+            | Self::Host(_)
+            | Self::Entry(_)
+            | Self::External(_)
+            | Self::Ways => Layer::Objects,
+            Self::Served(_) | Self::Proxy(_) => Layer::Routes,
+            Self::Sent(_) => Layer::Destinations,
+            Self::RoutesTold(_) | Self::RuleTold(_) => Layer::Authors,
+        }
+    }
+}
+
+/// Something a derivation looked for, there or not.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Thing {
+    Gateway(Key),
+    /// The service of this name, and how it is sent to.
+    Host(String),
+    /// The routes of requests to this name.
+    Routes(String),
+    /// Which proxies serve the service of this name, or send to it; a pattern stands for all it names.
+    Bound(String),
+    VirtualService(Key),
+    Namespace(Arc<str>),
 }
 
 /// What is different now.
@@ -96,8 +167,12 @@ struct Made {
     resources: Vec<Resource>,
     told: Vec<Told>,
     enforcing: Option<Enforcing>,
-    /// Gateways the result depends on, there or not.
-    looked_at: Vec<Key>,
+    /// What the result depends on besides, there or not.
+    looked_at: Vec<Thing>,
+    /// The waypoints that are to serve it.
+    bound: Vec<Binding>,
+    /// Where it sends to.
+    uses: Vec<Place>,
 }
 
 /// The objects, what was derived from them, and how the two hang together.
@@ -110,8 +185,9 @@ pub struct Graph {
     /// Invariant: equal to deriving everything anew from `world`.
     outputs: HashMap<Derived, Vec<Published>>,
     told: HashMap<(Object, Reporter), Told>,
-    looked_at: HashMap<Derived, Vec<Key>>,
-    lookers: Index<Key, Derived>,
+    looked_at: HashMap<Derived, Vec<Thing>>,
+    lookers: Index<Thing, Derived>,
+    bindings: Bindings,
 }
 
 impl Graph {
@@ -125,6 +201,7 @@ impl Graph {
             told: HashMap::new(),
             looked_at: HashMap::new(),
             lookers: Index::default(),
+            bindings: Bindings::default(),
         }
     }
 
@@ -146,14 +223,23 @@ impl Graph {
         self.targeted(&mut dirty);
         let mut delta = Delta::default();
         let mut put = Vec::new();
-        for derived in dirty {
-            self.derive_anew(&derived, &mut delta, &mut put);
+        for layer in LAYERS {
+            let now: Vec<Derived> = dirty.extract_if(|derived| derived.layer() == layer).collect();
+            for derived in now {
+                self.derive_anew(&derived, (&mut delta, &mut put), &mut dirty);
+            }
         }
         delta.changes.append(&mut put);
         delta
     }
 
-    fn derive_anew(&mut self, derived: &Derived, delta: &mut Delta, put: &mut Vec<Publish>) {
+    /// Derives; what depends on the result and is derived later becomes dirty.
+    fn derive_anew(
+        &mut self,
+        derived: &Derived,
+        (delta, put): (&mut Delta, &mut Vec<Publish>),
+        dirty: &mut HashSet<Derived>,
+    ) {
         let made = self.derive(derived);
         let old = self.outputs.remove(derived).unwrap_or_default();
         let mut gone: BTreeMap<Arc<str>, Published> = old.into_iter().map(|one| (one.name.clone(), one)).collect();
@@ -174,6 +260,11 @@ impl Graph {
             self.tell(told, delta);
         }
         self.looks_at(derived, made.looked_at);
+        let mut differ = self.bindings.bind(derived, made.bound, dirty);
+        differ.extend(self.bindings.send(derived, made.uses, dirty));
+        for service in differ {
+            self.looked_for(&service.hostname, Thing::Bound, dirty);
+        }
     }
 
     /// Passes on what differs from what was said before.
@@ -195,7 +286,9 @@ impl Graph {
         self.told.insert(place, told);
     }
 
-    fn looks_at(&mut self, derived: &Derived, new: Vec<Key>) {
+    fn looks_at(&mut self, derived: &Derived, mut new: Vec<Thing>) {
+        new.sort_unstable();
+        new.dedup();
         let old = if new.is_empty() {
             self.looked_at.remove(derived)
         } else {

@@ -1,8 +1,10 @@
 //! Mesh resources encoded once, with the names they are found by.
 
+use lateen_cluster::store::Key;
 use lateen_types::addr::ip_from_bytes;
 use lateen_wire::{security, type_url, workload as wire};
 use lateen_xds::resource::Entry;
+use prost::Message;
 
 /// One resource, ready to be published.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +18,17 @@ pub struct Resource {
 /// The group of everything on a node; a node proxy gets its own node's members unasked.
 pub fn node_group(node: &str) -> String {
     format!("node/{node}")
+}
+
+/// The group of everything that is a Gateway's own, which only its instances get.
+pub fn gateway_group(gateway: &Key) -> String {
+    format!("gateway/{}/{}", gateway.namespace, gateway.name)
+}
+
+/// Something that is `gateway`'s own.
+pub fn own(type_url: &'static str, name: &str, message: &impl Message, gateway: &Key) -> Resource {
+    let entry = Entry::new(type_url, name, message).with_groups(vec![gateway_group(gateway).into()]);
+    Resource { type_url, entry }
 }
 
 /// A workload. It is a member of its services, so that who asks for a service gets its workloads, and of its node.

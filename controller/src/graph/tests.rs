@@ -1,15 +1,23 @@
 //! The graph against the slow, obvious way: deriving everything anew from the same objects.
 
+mod rules;
+mod show;
+mod waypoints;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use lateen_types::label::Labels;
+use lateen_wire::type_url;
 use prost::Message as _;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 
 use super::*;
 use crate::{
-    derive::tests::{mesh, read_entry, read_external, read_gateway, read_peer, read_policy},
+    derive::{
+        tests::{mesh, read_entry, read_external, read_gateway, read_peer, read_policy, read_routes, read_rule},
+        word::Word,
+    },
     facts::{
         Asked, Distribution, Endpoint, InboundBinding, Phase, PodRef, ServicePort, SlicePort, TargetPort, Traffic, Wish,
     },
@@ -53,6 +61,7 @@ fn service(random: &mut StdRng) -> Service {
         number: 80,
         target: TargetPort::Number(8080),
         protocol: wire::AppProtocol::Unknown,
+        spoken: Some(lateen_wire::proxy::Protocol::Http),
     };
     Service {
         addresses: vec![[10, 96, 0, random.random_range(1..5)].into()],
@@ -149,6 +158,36 @@ fn policy(random: &mut StdRng) -> AuthorizationPolicy {
     })
 }
 
+const NAMES: [&str; 6] = ["a", "b", "a.web.svc.cluster.local", "x.example", "*.svc.cluster.local", "*.y.example"];
+
+fn virtual_service(random: &mut StdRng) -> VirtualService {
+    let mut name = || NAMES[random.random_range(0..NAMES.len())];
+    let (host, to, mirror) = (name(), name(), name());
+    let hosts = if random.random_ratio(1, 6) { json!([]) } else { json!([host]) };
+    let export = [json!([]), json!(["."]), json!(["web"]), json!(["*"])][random.random_range(0..4)].clone();
+    let subset = ["", "v1"][random.random_range(0..2)];
+    let mut route = json!({"route": [{"destination": {"host": to, "subset": subset}}],
+        "mirror": {"host": mirror}});
+    if random.random_ratio(1, 4) {
+        let space = SPACES[random.random_range(0..SPACES.len())];
+        route = json!({"delegate": {"name": "a", "namespace": space}});
+    }
+    let created = format!("2026-01-0{}T00:00:00Z", random.random_range(1..4));
+    read_routes("v", &created, json!({"hosts": hosts, "exportTo": export, "http": [route]}))
+}
+
+fn rule(random: &mut StdRng) -> DestinationRule {
+    let host = NAMES[random.random_range(0..NAMES.len())];
+    let export = [json!([]), json!(["."]), json!(["web"])][random.random_range(0..3)].clone();
+    let name = ["v1", "v2"][random.random_range(0..2)];
+    let mut spec = json!({"host": host, "exportTo": export, "subsets": [{"name": name, "labels": labels(random)}]});
+    if random.random_ratio(1, 4) {
+        spec["workloadSelector"] = json!({"matchLabels": labels(random)});
+    }
+    let created = format!("2026-01-0{}T00:00:00Z", random.random_range(1..4));
+    read_rule("r", &created, spec)
+}
+
 fn peer_policy(random: &mut StdRng, name: &str) -> PeerAuthentication {
     let mut mode = || ["UNSET", "STRICT", "PERMISSIVE"][random.random_range(0..3)];
     let mut spec = json!({"mtls": {"mode": mode()}, "portLevelMtls": {"8080": {"mode": mode()}}});
@@ -163,7 +202,7 @@ fn peer_policy(random: &mut StdRng, name: &str) -> PeerAuthentication {
 fn update(random: &mut StdRng) -> Update {
     let key = key(random);
     let there = random.random_ratio(3, 4);
-    match random.random_range(0..11) {
+    match random.random_range(0..15) {
         0 => {
             let name = Key::new("", SPACES[random.random_range(0..SPACES.len())]);
             let namespace = Namespace {
@@ -193,13 +232,21 @@ fn update(random: &mut StdRng) -> Update {
         }
         7 => Update::External(key, there.then(|| Arc::new(external(random)))),
         8 => Update::Gateway(key, there.then(|| Arc::new(gateway(random)))),
-        9 => Update::Class(Key::new("", "istio-waypoint"), there.then(|| Arc::new(class(random)))),
+        9 | 10 => Update::VirtualService(key, there.then(|| Arc::new(virtual_service(random)))),
+        11 | 12 => Update::Rule(key, there.then(|| Arc::new(rule(random)))),
+        13 => Update::Class(Key::new("", "istio-waypoint"), there.then(|| Arc::new(class(random)))),
         _ => {
             let made = peer_policy(random, &key.name);
             Update::Peer(key, there.then(|| Arc::new(made)))
         }
     }
 }
+
+/// Versions by type and name.
+type Held = BTreeMap<(String, String), String>;
+
+/// What is said of each object.
+type Words = BTreeMap<Object, Vec<Word>>;
 
 /// The newest state of every object.
 #[derive(Default)]
@@ -221,21 +268,30 @@ impl Objects {
             Update::External(key, _) => (8, key.clone()),
             Update::Gateway(key, _) => (9, key.clone()),
             Update::Class(key, _) => (10, key.clone()),
+            Update::VirtualService(key, _) => (11, key.clone()),
+            Update::Rule(key, _) => (12, key.clone()),
         };
         self.updates.insert(place, update.clone());
     }
 
     /// Everything, in one batch, into an empty graph.
-    fn derived_anew(&self) -> BTreeMap<(String, String), String> {
-        let delta = Graph::new(mesh()).apply(&mesh(), self.updates.values().cloned().collect());
+    fn derived_anew(&self) -> (Held, Words) {
+        let mut graph = Graph::new(mesh());
+        let delta = graph.apply(&mesh(), self.updates.values().cloned().collect());
         let mut held = BTreeMap::new();
         hold(&mut held, delta.changes);
-        held
+        (held, of_routes(&graph))
     }
 }
 
+/// What authors of routes and rules were told last.
+fn of_routes(graph: &Graph) -> Words {
+    let told = graph.told.values().filter(|told| told.reporter == Reporter::Routes);
+    told.map(|told| (told.object.clone(), told.words.clone())).collect()
+}
+
 /// What a proxy that was sent all deltas holds: versions by type and name.
-fn hold(held: &mut BTreeMap<(String, String), String>, changes: Vec<Publish>) {
+fn hold(held: &mut Held, changes: Vec<Publish>) {
     for change in changes {
         match change {
             Publish::Put(type_url, entry) => {
@@ -259,7 +315,9 @@ fn increments_equal_deriving_everything_anew() {
             let batch: Vec<Update> = (0..random.random_range(1..4)).map(|_| update(&mut random)).collect();
             batch.iter().for_each(|update| objects.keep(update));
             hold(&mut held, graph.apply(&mesh(), batch).changes);
-            assert_eq!(held, objects.derived_anew(), "seed {seed}, step {step}");
+            let (anew, told) = objects.derived_anew();
+            assert_eq!(held, anew, "seed {seed}, step {step}");
+            assert_eq!(of_routes(&graph), told, "seed {seed}, step {step}");
         }
     }
 }
@@ -339,7 +397,12 @@ fn a_waypoint_binds_once_it_is_there_and_lets_go_with_it() {
     let key = Key::new("shop", "w");
     let second = graph.apply(&mesh(), vec![Update::Gateway(key.clone(), Some(Arc::new(there)))]);
     assert_eq!(reasons(&second, Kind::Service), ["WaypointAccepted"]);
-    assert_eq!(second.changes.len(), 1, "only the service: {:?}", second.changes);
+    let kinds = second.changes.iter().map(|change| match change {
+        Publish::Put(type_url, _) | Publish::Remove(type_url, _) => *type_url,
+    });
+    let kinds: BTreeSet<&str> = kinds.collect();
+    let expected = [type_url::ADDRESS, type_url::DESTINATION, type_url::PROXY, type_url::SERVICE];
+    assert_eq!((kinds, second.changes.len()), (expected.into(), 4), "the service, and what its waypoint needs of it");
     assert_eq!(reasons(&second, Kind::AuthorizationPolicy), ["Accepted"]);
     let third = graph.apply(&mesh(), vec![Update::Gateway(key, None)]);
     assert_eq!(reasons(&third, Kind::Service), ["WaypointIsNotReady"]);

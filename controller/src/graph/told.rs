@@ -12,6 +12,8 @@ pub enum Kind {
     Service,
     ServiceEntry,
     WorkloadEntry,
+    VirtualService,
+    DestinationRule,
 }
 
 /// One object.
@@ -36,6 +38,8 @@ pub enum Reporter {
     WorkloadEntry,
     /// Whether a policy is in force.
     Enforcement,
+    /// What becomes of routes and destination rules.
+    Routes,
 }
 
 impl Reporter {
@@ -47,6 +51,7 @@ impl Reporter {
             Self::Service => "istio-ambient-service",
             Self::WorkloadEntry => "istio-ambient-workloadentry",
             Self::Enforcement => "lateen-enforcement",
+            Self::Routes => "lateen-routes",
         }
     }
 }

@@ -9,9 +9,10 @@ use std::{
 
 use lateen_cluster::store::Key;
 
+use crate::derive::destination;
 use crate::facts::{
-    AuthorizationPolicy, EndpointSlice, Gateway, GatewayClass, Namespace, Node, PeerAuthentication, Pod, Service,
-    ServiceEntry, WorkloadEntry,
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, Node, PeerAuthentication,
+    Pod, Service, ServiceEntry, VirtualService, WorkloadEntry,
 };
 
 /// Objects of one kind, by namespace.
@@ -114,6 +115,10 @@ impl<K: Eq + Hash, V: Ord + Clone> Index<K, V> {
         }
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.sets.keys()
+    }
+
     pub(super) fn of<Q: Eq + Hash + ?Sized>(&self, of: &Q) -> impl Iterator<Item = &V> + use<'_, Q, K, V>
     where
         K: Borrow<Q>,
@@ -148,6 +153,18 @@ pub(super) struct World {
     pub(super) entries_of_host: Index<String>,
     /// Policies with targets, by namespace.
     pub(super) targeted_in: Index<Arc<str>>,
+    pub(super) virtual_services: Objects<VirtualService>,
+    /// Virtual services by the full names of their hosts, wildcards too.
+    pub(super) services_of_host: Index<String>,
+    /// Virtual services with a wildcard among their hosts.
+    pub(super) wild_services: BTreeSet<Key>,
+    pub(super) rules: Objects<DestinationRule>,
+    /// Destination rules by the full name of their host, those of wildcards too.
+    pub(super) rules_of_host: Index<String>,
+    /// Destination rules whose host is a wildcard.
+    pub(super) wild_rules: BTreeSet<Key>,
+    /// The keys of labels by which destination rules choose endpoints, and how many do.
+    pub(super) label_keys: BTreeMap<String, usize>,
 }
 
 impl World {
@@ -167,6 +184,61 @@ impl World {
             self.entries_of_host.add(host.clone(), key);
         }
         old
+    }
+
+    /// Sets or removes a virtual service; what was there before.
+    pub(super) fn set_virtual_service(
+        &mut self,
+        key: &Key,
+        new: Option<Arc<VirtualService>>,
+        fqdn: &dyn Fn(&String) -> String,
+    ) -> Option<Arc<VirtualService>> {
+        let old = self.virtual_services.set(key, new.clone());
+        self.wild_services.remove(key);
+        for host in old.iter().flat_map(|one| &one.spec.hosts) {
+            self.services_of_host.remove(&fqdn(host), key);
+        }
+        for host in new.iter().flat_map(|one| &one.spec.hosts).map(fqdn) {
+            if host.starts_with('*') {
+                self.wild_services.insert(key.clone());
+            }
+            self.services_of_host.add(host, key);
+        }
+        old
+    }
+
+    /// Sets or removes a destination rule whose host's full name is `fqdn` of what is written; what was there before, and
+    /// whether other labels choose endpoints now.
+    pub(super) fn set_rule(
+        &mut self,
+        key: &Key,
+        new: Option<Arc<DestinationRule>>,
+        fqdn: &dyn Fn(&DestinationRule) -> String,
+    ) -> (Option<Arc<DestinationRule>>, bool) {
+        let known: BTreeSet<String> = self.label_keys.keys().cloned().collect();
+        let old = self.rules.set(key, new.clone());
+        self.wild_rules.remove(key);
+        if let Some(old) = &old {
+            self.rules_of_host.remove(&fqdn(old), key);
+            for label in destination::label_keys(old) {
+                let count = self.label_keys.get_mut(label).filter(|count| **count > 1);
+                match count {
+                    Some(count) => *count -= 1,
+                    None => _ = self.label_keys.remove(label),
+                }
+            }
+        }
+        if let Some(new) = &new {
+            let host = fqdn(new);
+            if host.starts_with('*') {
+                self.wild_rules.insert(key.clone());
+            }
+            self.rules_of_host.add(host, key);
+            for label in destination::label_keys(new) {
+                *self.label_keys.entry(label.to_owned()).or_default() += 1;
+            }
+        }
+        (old, !known.iter().eq(self.label_keys.keys()))
     }
 
     /// Sets or removes a policy; what was there before.

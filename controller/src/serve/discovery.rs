@@ -17,10 +17,10 @@ use tonic::{Status, body::Body, codegen::http, metadata::MetadataMap};
 use crate::{
     ca::{
         authn::{Caller, Reviewer},
-        residents::Residents,
+        residents::{Instance, Residents},
     },
     enforcement::{Connected, Enforcement},
-    graph::node_group,
+    graph::{gateway_group, node_group},
     names,
 };
 
@@ -163,7 +163,7 @@ fn admit(caller: &Caller, residents: &Residents, node: &Node) -> Result<Peer, (&
     if metadata("SERVICE_ACCOUNT").is_some_and(|claimed| *claimed != *caller.account.name) {
         return Err(("service_account", mismatch("service account")));
     }
-    let groups = match metadata("NODE_NAME") {
+    let mut groups = match metadata("NODE_NAME") {
         None => Vec::new(),
         Some(claimed) => match residents.node_of(caller) {
             Some(real) if real == claimed => vec![node_group(claimed)],
@@ -172,7 +172,24 @@ fn admit(caller: &Caller, residents: &Residents, node: &Node) -> Result<Peer, (&
             None => return Err(("unknown_pod", Status::unavailable("the caller's pod is not known yet; try again"))),
         },
     };
+    match residents.gateway_of(caller) {
+        Instance::Of(gateway) => groups.push(gateway_group(&gateway)),
+        Instance::Unknown if is_gateway(&node.id) => {
+            return Err(("unknown_pod", Status::unavailable("the caller's pod is not known yet; try again")));
+        }
+        Instance::Plain if is_gateway(&node.id) => {
+            let label = lateen_cluster::labels::GATEWAY_NAME;
+            let words = format!("the caller's pod is no Gateway's: it carries no label {label}");
+            return Err(("no_gateway", Status::permission_denied(words)));
+        }
+        Instance::Unknown | Instance::Plain => {}
+    }
     Ok(Peer { id: node.id.clone(), groups })
+}
+
+/// Whether a node says that it is a waypoint or a gateway. What it is sent hangs on its pod, not on this.
+fn is_gateway(id: &str) -> bool {
+    ["waypoint~", "gateway~", "router~"].iter().any(|kind| id.starts_with(kind))
 }
 
 #[cfg(test)]
@@ -197,9 +214,13 @@ mod tests {
     }
 
     fn known_proxy() -> (Caller, Residents) {
+        known(serde_json::json!({}))
+    }
+
+    fn known(labels: serde_json::Value) -> (Caller, Residents) {
         let key = Key::new("istio-system", "ztunnel-1");
         let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(serde_json::json!({
-            "metadata": {"uid": "u1"},
+            "metadata": {"uid": "u1", "labels": labels},
             "spec": {"nodeName": "n1", "serviceAccountName": "ztunnel", "containers": []}}))
         .expect("a pod");
         let lateen_cluster::store::Reading::Value(pod) = facts::Pod::read(pod) else { panic!("a pod") };
@@ -216,6 +237,29 @@ mod tests {
         let peer = admit(&caller, &residents, &node(&claims)).expect("admitted");
         assert_eq!(peer.groups, ["node/n1"]);
         assert!(admit(&caller, &residents, &node(&claims[..1])).expect("admitted").groups.is_empty());
+    }
+
+    /// Whatever it says of itself: the pod its token is bound to, and that pod's label, decide.
+    #[test]
+    fn a_proxy_belongs_to_the_gateway_its_pod_is_labelled_for() {
+        let label = lateen_cluster::labels::GATEWAY_NAME;
+        let waypoint = Node { id: "waypoint~10.0.0.1~w.shop~x".to_owned(), ..Node::default() };
+        let (caller, residents) = known(serde_json::json!({label: "w"}));
+        assert_eq!(admit(&caller, &residents, &waypoint).expect("admitted").groups, ["gateway/istio-system/w"]);
+        let earlier = CallerPod { uid: "u0".to_owned(), ..caller.pod.clone().expect("bound") };
+        let other_account = Caller { account: Key::new("istio-system", "default"), ..caller.clone() };
+        let (unlabelled, plain) = known(serde_json::json!({}));
+        for (caller, residents, reason) in [
+            (Caller { pod: Some(earlier), ..caller.clone() }, &residents, "unknown_pod"),
+            (Caller { pod: None, ..caller.clone() }, &residents, "unknown_pod"),
+            (other_account, &residents, "no_gateway"),
+            (unlabelled, &plain, "no_gateway"),
+        ] {
+            assert_eq!(admit(&caller, residents, &waypoint).expect_err("refused").0, reason);
+            // Who claims to be something else is let in, and gets nothing of any Gateway's.
+            let ztunnel = Node { id: "ztunnel~10.0.0.1~z.shop~x".to_owned(), ..Node::default() };
+            assert!(admit(&caller, residents, &ztunnel).expect("admitted").groups.is_empty());
+        }
     }
 
     #[test]

@@ -22,8 +22,8 @@ use tokio::sync::watch;
 use crate::{
     ca::residents::Residents,
     facts::{
-        AuthorizationPolicy, Common, EndpointSlice, Gateway, GatewayClass, Namespace, Node, PeerAuthentication, Pod,
-        Service, ServiceEntry, WorkloadEntry,
+        AuthorizationPolicy, Common, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, Node,
+        PeerAuthentication, Pod, Service, ServiceEntry, VirtualService, WorkloadEntry,
     },
     graph::Update,
     scope::Scope,
@@ -43,6 +43,8 @@ pub enum Change {
     External(Key),
     Gateway(Key),
     Class(Key),
+    VirtualService(Key),
+    Rule(Key),
     /// What holds for the whole mesh.
     Settings,
 }
@@ -61,7 +63,9 @@ impl Change {
             | Self::Entry(key)
             | Self::External(key)
             | Self::Gateway(key)
-            | Self::Class(key) => Some(key),
+            | Self::Class(key)
+            | Self::VirtualService(key)
+            | Self::Rule(key) => Some(key),
             Self::Settings => None,
         }
     }
@@ -83,6 +87,8 @@ pub struct Stores {
     externals: Store<WorkloadEntry>,
     gateways: Store<Gateway>,
     classes: Store<GatewayClass>,
+    virtual_services: Store<VirtualService>,
+    rules: Store<DestinationRule>,
 }
 
 impl Stores {
@@ -105,6 +111,8 @@ impl Stores {
             Change::External(_) => Update::External(key.clone(), found(&self.externals, key, held)),
             Change::Gateway(_) => Update::Gateway(key.clone(), found(&self.gateways, key, held)),
             Change::Class(_) => Update::Class(key.clone(), found(&self.classes, key, held)),
+            Change::VirtualService(_) => Update::VirtualService(key.clone(), found(&self.virtual_services, key, held)),
+            Change::Rule(_) => Update::Rule(key.clone(), found(&self.rules, key, held)),
             Change::Settings => return None,
         })
     }
@@ -123,6 +131,8 @@ impl Stores {
         all.extend(of(&self.entries, Change::Entry, &moved));
         all.extend(of(&self.externals, Change::External, &moved));
         all.extend(of(&self.gateways, Change::Gateway, &moved));
+        all.extend(of(&self.virtual_services, Change::VirtualService, &moved));
+        all.extend(of(&self.rules, Change::Rule, &moved));
         all
     }
 }
@@ -151,7 +161,7 @@ pub struct Watch {
 }
 
 /// The kinds followed.
-const KINDS: usize = 11;
+const KINDS: usize = 13;
 
 impl Watch {
     /// Follows everything until `drain` begins.
@@ -180,6 +190,7 @@ impl Watch {
         follow.policies(stores);
         follow.entries(stores, self.vips.clone());
         follow.gateways(stores);
+        follow.traffic(stores);
         incomplete
     }
 }
@@ -218,6 +229,16 @@ impl Follow<'_> {
         let read = |object: DynamicObject| GatewayClass::read(&object);
         let listener = self.listener("gateway classes", read, Change::Class);
         self.config(&kind(GROUP, "GatewayClass", "gatewayclasses"), &stores.classes, listener);
+    }
+
+    fn traffic(&self, stores: &Stores) {
+        let read = |object: DynamicObject| VirtualService::read(&object);
+        let listener = self.listener("virtual services", read, Change::VirtualService);
+        let virtual_services = kind("networking.istio.io", "VirtualService", "virtualservices");
+        self.config(&virtual_services, &stores.virtual_services, listener);
+        let read = |object: DynamicObject| DestinationRule::read(&object);
+        let listener = self.listener("destination rules", read, Change::Rule);
+        self.config(&kind("networking.istio.io", "DestinationRule", "destinationrules"), &stores.rules, listener);
     }
 
     fn listener<K, V>(

@@ -80,6 +80,7 @@ impl Joined {
             root_namespace: "istio-system".to_owned(),
             dry_run,
             sight: lateen_controller::derive::visible::Sight::default(),
+            shown: lateen_controller::derive::Shown::default(),
         };
         let mut joined = Self { graph: Graph::new(mesh), store: WorldStore::new(None) };
         let pod = json!({

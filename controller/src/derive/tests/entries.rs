@@ -184,6 +184,7 @@ fn the_ports_of_services_at_workload_entries() {
         number,
         target,
         protocol: wire::AppProtocol::Unknown,
+        spoken: None,
     };
     let mut kubernetes = super::read_service(json!({"spec": {"selector": {"a": "b"}}}));
     kubernetes.ports = vec![

@@ -1,0 +1,61 @@
+//! How a waypoint serves a service: by port, with the routes that hold there.
+//!
+//! In: the service, its routes by port, the policies that hold for it. Out: `lateen.proxy.Service`.
+
+use lateen_wire::proxy::{self as wire, http_route, weighted};
+
+use super::backend::{Backend, Port, ServiceName};
+
+/// The routes of one port.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Routes {
+    /// Of requests.
+    pub http: Vec<wire::HttpRoute>,
+    /// Of TLS that is not terminated.
+    pub tls: Vec<wire::TcpRoute>,
+    /// Of other connections.
+    pub tcp: Vec<wire::TcpRoute>,
+}
+
+/// Where a service's requests and connections go, copies of them too.
+pub fn destinations(service: &wire::Service) -> impl Iterator<Item = ServiceName> {
+    let http = service.ports.iter().flat_map(|port| &port.http).flat_map(of_http);
+    let tcp = service.ports.iter().flat_map(|port| port.tls.iter().chain(&port.tcp));
+    let tcp = tcp.flat_map(|route| &route.destinations).filter_map(of_share);
+    http.chain(tcp).map(|to| ServiceName::new(&to.namespace, &to.hostname))
+}
+
+/// Where the requests of a route go.
+pub fn of_http(route: &wire::HttpRoute) -> impl Iterator<Item = &wire::Upstream> {
+    let forward = match &route.action {
+        Some(http_route::Action::Forward(forward)) => Some(forward),
+        Some(http_route::Action::Redirect(_) | http_route::Action::Direct(_)) | None => None,
+    };
+    forward.into_iter().flat_map(|forward| {
+        let mirrors = forward.mirrors.iter().filter_map(|mirror| mirror.to.as_ref());
+        forward.destinations.iter().filter_map(of_share).chain(mirrors)
+    })
+}
+
+/// Where a share goes.
+pub fn of_share(share: &wire::Weighted) -> Option<&wire::Upstream> {
+    match &share.to {
+        Some(weighted::To::Upstream(upstream)) => Some(upstream),
+        Some(weighted::To::InvalidStatus(_) | weighted::To::Redirect(_)) | None => None,
+    }
+}
+
+/// The service as it is served.
+pub fn derive(backend: &Backend, policies: Vec<String>, routes: &mut dyn FnMut(&Port) -> Routes) -> wire::Service {
+    let ports = backend.ports.iter().map(|port| {
+        let Routes { http, tls, tcp } = routes(port);
+        wire::Port { port: port.number.into(), protocol: port.protocol.into(), http, tls, tcp }
+    });
+    wire::Service {
+        namespace: backend.name.namespace.to_string(),
+        hostname: backend.name.hostname.to_string(),
+        ports: ports.collect(),
+        policies,
+        accepted_hosts: backend.accepted_hosts(),
+    }
+}

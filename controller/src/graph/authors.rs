@@ -1,0 +1,191 @@
+//! What authors of routes and destination rules are told.
+//!
+//! | condition | asks |
+//! | --- | --- |
+//! | `lateen.io/Accepted` | does a proxy act on it? |
+//! | `lateen.io/ResolvedRefs` | is all there that it names? |
+//! | `lateen.io/UnsupportedFields` | does it say something that does nothing here? |
+
+use std::collections::BTreeSet;
+
+use lateen_cluster::store::Key;
+
+use super::{
+    Graph, Made, Thing,
+    proxies::{Looked, taken},
+    told::{Kind, Object, Reporter, Told},
+};
+use crate::{
+    derive::{
+        backend::{Backend, ServiceName},
+        host_matches, route,
+        word::{Truth, Word},
+    },
+    facts::VirtualService,
+};
+
+/// As much as a person reads.
+const PROBLEMS_MAX: usize = 8;
+
+impl Graph {
+    /// What the author of a virtual service is told.
+    pub(super) fn author_of_routes(&self, key: &Key) -> Made {
+        let Some(service) = self.world.virtual_services.find(key) else {
+            return Made { told: vec![gone(Kind::VirtualService, key)], ..Made::default() };
+        };
+        let looked = Looked::default();
+        let (acting, problems) = self.acted_on(key, service, &looked);
+        let mut words = vec![accepted(service, &acting)];
+        if !acting.is_empty() {
+            words.push(resolved(&problems));
+        }
+        words.extend(unsupported(&service.unused));
+        let told = Told {
+            object: Object { kind: Kind::VirtualService, key: key.clone() },
+            reporter: Reporter::Routes,
+            generation: service.generation,
+            words,
+            was_said: service.has_condition,
+            is_gone: false,
+        };
+        Made { told: vec![told], looked_at: taken(looked), ..Made::default() }
+    }
+
+    /// The services that waypoints serve by it, and what of it cannot work there.
+    fn acted_on(
+        &self,
+        key: &Key,
+        service: &VirtualService,
+        looked: &Looked,
+    ) -> (BTreeSet<ServiceName>, BTreeSet<String>) {
+        let (mut acting, mut problems) = (BTreeSet::new(), BTreeSet::new());
+        for host in &service.spec.hosts {
+            let host = self.mesh.fqdn(host, &key.namespace);
+            looked.borrow_mut().insert(Thing::Bound(host.clone()));
+            for (name, gateway) in self.bindings.serving(|hostname| host_matches(&host, hostname)) {
+                looked.borrow_mut().insert(Thing::Bound(name.hostname.to_string()));
+                let eyes = self.eyes(gateway, looked);
+                let counts = eyes.chosen(name).iter().any(|(one, _)| *one == key);
+                let Some(backend) = self.backend(name, looked).filter(|_| counts) else { continue };
+                acting.insert(name.clone());
+                problems.extend(self.problems(&eyes, &backend, (key, service)));
+            }
+        }
+        (acting, problems)
+    }
+
+    fn problems(
+        &self,
+        eyes: &super::eyes::Eyes<'_>,
+        backend: &Backend,
+        (key, service): (&Key, &VirtualService),
+    ) -> Vec<String> {
+        let ports = backend.ports.iter().flat_map(|port| {
+            let asker = eyes.asker(port.number);
+            let http = route::http(asker, key, service).problems;
+            let tls = route::tls(asker, key, service, Some(&backend.name.hostname)).problems;
+            http.into_iter().chain(tls).chain(route::tcp(asker, key, service).problems)
+        });
+        ports.collect()
+    }
+
+    /// What the author of a destination rule is told.
+    pub(super) fn author_of_rules(&self, key: &Key) -> Made {
+        let Some(rule) = self.world.rules.find(key) else {
+            return Made { told: vec![gone(Kind::DestinationRule, key)], ..Made::default() };
+        };
+        let looked = Looked::default();
+        let host = self.mesh.fqdn(&rule.spec.host, &key.namespace);
+        looked.borrow_mut().insert(Thing::Bound(host.clone()));
+        let mut used = BTreeSet::new();
+        for place in self.bindings.sent(|hostname| host_matches(&host, hostname)) {
+            looked.borrow_mut().insert(Thing::Host(place.service.hostname.to_string()));
+            let labels = self.labels_of(&place.gateway);
+            let merged = self.merged((&place.gateway, &labels), &place.service);
+            if merged.is_some_and(|merged| merged.rules.contains(&key)) {
+                used.insert(place.service.clone());
+            }
+        }
+        let word = match used.len() {
+            0 => Word {
+                kind: ACCEPTED,
+                truth: Truth::False,
+                reason: "NotUsed",
+                message: format!("no waypoint or gateway sends to {host} by it, so nothing acts on it"),
+            },
+            _ => Word {
+                kind: ACCEPTED,
+                truth: Truth::True,
+                reason: "Accepted",
+                message: format!("it decides how proxies send to {}", listed(&used)),
+            },
+        };
+        let told = Told {
+            object: Object { kind: Kind::DestinationRule, key: key.clone() },
+            reporter: Reporter::Routes,
+            generation: rule.generation,
+            words: [word].into_iter().chain(unsupported(&rule.unused)).collect(),
+            was_said: rule.has_condition,
+            is_gone: false,
+        };
+        Made { told: vec![told], looked_at: taken(looked), ..Made::default() }
+    }
+}
+
+/// The types of the conditions.
+pub const ACCEPTED: &str = "lateen.io/Accepted";
+pub const RESOLVED: &str = "lateen.io/ResolvedRefs";
+pub const UNSUPPORTED: &str = "lateen.io/UnsupportedFields";
+
+fn gone(kind: Kind, key: &Key) -> Told {
+    Told {
+        object: Object { kind, key: key.clone() },
+        reporter: Reporter::Routes,
+        generation: 0,
+        words: Vec::new(),
+        was_said: false,
+        is_gone: true,
+    }
+}
+
+fn accepted(service: &VirtualService, acting: &BTreeSet<ServiceName>) -> Word {
+    let word = |truth, reason, message| Word { kind: ACCEPTED, truth, reason, message };
+    if service.spec.hosts.is_empty() {
+        return word(Truth::True, "Delegate", "it holds where another VirtualService delegates to it".to_owned());
+    }
+    if acting.is_empty() {
+        let message =
+            "no waypoint serves its hosts, so nothing acts on it; label their services with istio.io/use-waypoint";
+        return word(Truth::False, "NoWaypoint", message.to_owned());
+    }
+    word(Truth::True, "Accepted", format!("waypoints serve {} by it", listed(acting)))
+}
+
+fn resolved(problems: &BTreeSet<String>) -> Word {
+    let word = |truth, reason, message| Word { kind: RESOLVED, truth, reason, message };
+    if problems.is_empty() {
+        return word(Truth::True, "ResolvedRefs", "all it names is there".to_owned());
+    }
+    let shown: Vec<&str> = problems.iter().take(PROBLEMS_MAX).map(String::as_str).collect();
+    let mut message = shown.join("; ");
+    if problems.len() > PROBLEMS_MAX {
+        message.push_str(&format!("; and {} more", problems.len() - PROBLEMS_MAX));
+    }
+    word(Truth::False, "BackendNotFound", message)
+}
+
+fn unsupported(unused: &[String]) -> Option<Word> {
+    (!unused.is_empty()).then(|| Word {
+        kind: UNSUPPORTED,
+        truth: Truth::True,
+        reason: "UnsupportedFields",
+        message: unused.join("; "),
+    })
+}
+
+fn listed(names: &BTreeSet<ServiceName>) -> String {
+    let shown: Vec<&str> = names.iter().take(PROBLEMS_MAX).map(|name| &*name.hostname).collect();
+    let more =
+        if names.len() > PROBLEMS_MAX { format!(" and {} more", names.len() - PROBLEMS_MAX) } else { String::new() };
+    format!("{}{more}", shown.join(", "))
+}

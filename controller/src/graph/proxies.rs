@@ -1,0 +1,139 @@
+//! Gathers what the derivations for waypoints and gateways need, and derives.
+
+use std::{cell::RefCell, collections::BTreeSet};
+
+use lateen_cluster::store::Key;
+use lateen_types::label::Labels;
+use lateen_wire::type_url;
+
+use super::{Graph, Made, Place, Thing, bindings::Bound, resource};
+use crate::{
+    derive::{
+        backend::{Backend, ServiceName},
+        destination::{self, Asker, Merged},
+        host_matches, proxy, served, waypoint,
+    },
+    facts::DestinationRule,
+};
+
+/// What a derivation looked for, as it goes.
+pub(super) type Looked = RefCell<BTreeSet<Thing>>;
+
+impl Graph {
+    /// How a waypoint serves a service.
+    pub(super) fn served(&self, place: &Place) -> Made {
+        if !self.bindings.is_served(place) {
+            return Made::default();
+        }
+        let looked = Looked::default();
+        let Some(backend) = self.backend(&place.service, &looked) else {
+            return Made { looked_at: taken(looked), ..Made::default() };
+        };
+        let policies = self.policies_at(place);
+        let eyes = self.eyes(&place.gateway, &looked);
+        let service = served::derive(&backend, policies, &mut |port| eyes.routes(&backend, port));
+        let to = |service| Place { gateway: place.gateway.clone(), service };
+        let uses = served::destinations(&service).map(to).collect();
+        let name = proxy::name_at(&place.gateway, &place.service);
+        Made {
+            resources: vec![resource::own(type_url::SERVICE, &name, &service, &place.gateway)],
+            looked_at: taken(looked),
+            uses,
+            ..Made::default()
+        }
+    }
+
+    /// How a proxy sends to a service.
+    pub(super) fn sent(&self, place: &Place) -> Made {
+        if !self.bindings.is_sent_to(place) {
+            return Made::default();
+        }
+        let looked = Looked::default();
+        let Some(backend) = self.backend(&place.service, &looked) else {
+            return Made { looked_at: taken(looked), ..Made::default() };
+        };
+        let labels = self.labels_of(&place.gateway);
+        let merged = self.merged((&place.gateway, &labels), &place.service);
+        let around =
+            destination::Around { namespace: &place.gateway.namespace, merged: merged.as_ref(), backing: &|_| None };
+        let made = destination::derive(&backend, around);
+        let name = proxy::name_at(&place.gateway, &place.service);
+        Made {
+            resources: vec![resource::own(type_url::DESTINATION, &name, &made.destination, &place.gateway)],
+            looked_at: taken(looked),
+            ..Made::default()
+        }
+    }
+
+    /// A waypoint itself.
+    pub(super) fn proxy(&self, key: &Key) -> Made {
+        let Some(found) = self.found(key).filter(|found| waypoint::is_ours(found.gateway)) else {
+            return Made::default();
+        };
+        let mut labels = self.labels_of(key);
+        labels.retain(|label, _| self.world.label_keys.contains_key(label));
+        let mut around = proxy::Around { labels, ..proxy::Around::default() };
+        for bound in self.bindings.served(key) {
+            match bound {
+                Bound::Service(service) => around.services.push(service),
+                Bound::Workload(uid) => around.workloads.push(uid),
+            }
+        }
+        let made = proxy::waypoint(key, found, around);
+        let resource = resource::own(type_url::PROXY, &key.to_string(), &made, key);
+        Made { resources: vec![resource], ..Made::default() }
+    }
+
+    /// Names of the policies that a waypoint enforces for a service.
+    fn policies_at(&self, _place: &Place) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What layer 7 knows of a service.
+    pub(super) fn backend(&self, name: &ServiceName, looked: &Looked) -> Option<Backend> {
+        looked.borrow_mut().insert(Thing::Host(name.hostname.to_string()));
+        looked.borrow_mut().insert(Thing::Namespace(name.namespace.clone()));
+        let space = self.space(&name.namespace);
+        if let Some((key, service)) =
+            self.service_named(&name.hostname).filter(|(key, _)| key.namespace == name.namespace)
+        {
+            return Some(Backend::of_service(&self.mesh, key, service, space));
+        }
+        let holders = self.holders(&name.hostname);
+        let (key, entry) = holders.each.into_iter().find(|(key, _)| key.namespace == name.namespace)?;
+        Some(Backend::of_entry(key, entry, &name.hostname, space))
+    }
+
+    /// What the destination rules say together of how a Gateway, whose pods carry `labels`, sends to a service. They are
+    /// among what is told by [`Thing::Host`].
+    pub(super) fn merged(&self, (gateway, labels): (&Key, &Labels), service: &ServiceName) -> Option<Merged<'_>> {
+        let asker = Asker { mesh: &self.mesh, namespace: &gateway.namespace, labels, service };
+        let rules = self.rules_of(&service.hostname);
+        destination::lookup(asker, &rules)
+    }
+
+    fn rules_of(&self, hostname: &str) -> Vec<(&Key, &DestinationRule)> {
+        let named = self.world.rules_of_host.of(hostname);
+        let wild = self.world.wild_rules.iter().filter(|key| {
+            let host = self.world.rules.find(key).map(|rule| self.mesh.fqdn(&rule.spec.host, &key.namespace));
+            host.is_some_and(|host| host != *hostname && host_matches(&host, hostname))
+        });
+        let keys = named.chain(wild);
+        keys.filter_map(|key| self.world.rules.pair(key)).map(|(key, rule)| (key, &**rule)).collect()
+    }
+
+    /// The labels all pods of a Gateway carry.
+    pub(super) fn labels_of(&self, gateway: &Key) -> Labels {
+        let mut pods = self.world.pods_of_gateway.of(gateway).filter_map(|key| self.world.pods.find(key));
+        let Some(first) = pods.next() else { return Labels::new() };
+        let mut labels = (*first.labels).clone();
+        for pod in pods {
+            labels.retain(|key, value| pod.labels.get(key) == Some(value));
+        }
+        labels
+    }
+}
+
+pub(super) fn taken(looked: Looked) -> Vec<Thing> {
+    looked.into_inner().into_iter().collect()
+}
