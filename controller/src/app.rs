@@ -30,7 +30,10 @@ use crate::{
     },
     config::Config,
     derive::Mesh,
-    enforcement::Enforcement,
+    enforcement::{
+        Enforcement,
+        share::{self, Sharing},
+    },
     graph::Graph,
     leader::{self, Election, Leading},
     names,
@@ -285,6 +288,15 @@ impl Rooms {
             published: parts.condition,
         };
         background("publishing", publisher.run(parts.incomplete), owners);
+        let sharing = Sharing {
+            client: self.client.clone(),
+            namespace: config.namespace.clone(),
+            name: share::config_map(&config.revision),
+            identity: config.identity.clone(),
+            leading: self.leading.clone(),
+            enforcement: self.enforcement.clone(),
+        };
+        background("sharing counts", sharing.run(), owners);
         background("counting proxies", self.enforcement.clone().run(statuses.clone()), owners);
         background("writing statuses", statuses.run(self.client.clone(), self.leading.clone()), owners);
     }

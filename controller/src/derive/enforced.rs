@@ -59,7 +59,7 @@ pub fn word(what: &Enforceable, count: &Count) -> Word {
         return said(Truth::False, "Rejected", format!("in force at {proxies}; {proxy} rejected it: {words}"));
     }
     if count.connected == 0 {
-        return said(Truth::Unknown, "NoProxies", "no proxy is connected to this controller".to_owned());
+        return said(Truth::Unknown, "NoProxies", "no proxy is connected to any controller".to_owned());
     }
     if count.holding < count.connected {
         let message = format!("in force at {proxies}; waiting for {}", count.waiting.join(", "));

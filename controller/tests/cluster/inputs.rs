@@ -109,6 +109,42 @@ async fn a_policy_is_in_force_once_the_proxy_holds_it() {
     cluster.api.shutdown().await.expect("it ends");
 }
 
+/// Whichever of them leads tells of all.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proxies_of_two_controllers_are_counted_together() {
+    let (cluster, first, mut one) = meshed().await;
+    let second = cluster.controller().await;
+    second.until_ready().await;
+    let token = cluster.token(ZTUNNEL, Some("ztunnel-1"), "istio-ca").await;
+    let channel = second.channel(&roots(&cluster, "istio-system").await, &token);
+    let mut other = open(channel, node(&[("NAMESPACE", "istio-system"), ("NODE_NAME", "n1")])).await.expect("admitted");
+    // The leader hears of the other's proxies every two seconds, so a policy that is too early for that is followed by another.
+    let mut told = String::new();
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    for number in 0.. {
+        assert!(tokio::time::Instant::now() < until, "the last of {number} policies is {told}");
+        let name = format!("p{number}");
+        let policy = json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+            "metadata": {"namespace": "shop", "name": name},
+            "spec": {"selector": {"matchLabels": {"app": "web"}}, "rules": [{"to": [{"operation": {"ports": ["80"]}}]}]}});
+        cluster.apply([policy.clone()]).await;
+        for proxy in [&mut one, &mut other] {
+            let named = |proxy: &Proxy| {
+                let web = proxy.workload("shop/web-1");
+                web.is_some_and(|web| web.authorization_policies.contains(&format!("shop/{name}")))
+            };
+            proxy.until("the policy", named).await;
+        }
+        told = cluster.until_told(&policy, "Enforced", ("True", "InForce")).await;
+        if told == "in force at 2 of 2 connected proxies" {
+            break;
+        }
+    }
+    first.end().await;
+    second.end().await;
+    cluster.api.shutdown().await.expect("it ends");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_discovered_leaves_the_mesh_and_bad_settings_change_nothing() {
     let (cluster, controller, mut proxy) = meshed().await;

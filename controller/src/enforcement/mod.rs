@@ -2,8 +2,12 @@
 //!
 //! In: proxies' progress, policies as they change. Out: the condition `Enforced` of each policy.
 //! A proxy holds a policy once it has acknowledged everything of the batch the policy came in, policies and workloads
-//! both: a selector policy is in force where its workloads name it. Only proxies connected to this process are known
-//! here. Absent on purpose: writing (see `status`), words (see `derive::enforced`).
+//! both: a selector policy is in force where its workloads name it. Of proxies connected to other controllers `share`
+//! brings reports to the one that leads, which alone tells. Absent on purpose: writing (see `status`), words (see
+//! `derive::enforced`).
+
+mod report;
+pub mod share;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,6 +25,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use self::report::Report;
 use crate::{
     derive::{
         enforced::{self, Count, Enforceable},
@@ -53,6 +58,8 @@ struct Shared {
     proxies: Mutex<HashMap<u64, Arc<Slot>>>,
     numbers: AtomicU64,
     rules: Mutex<HashMap<Object, Rule>>,
+    /// What other controllers count; `None` while another leads, or as long as nobody was asked.
+    others: Mutex<Option<Vec<Report>>>,
     changed: Notify,
 }
 
@@ -113,6 +120,40 @@ impl Enforcement {
         self.shared.changed.notify_one();
     }
 
+    /// What other controllers count, `None` where another one tells authors.
+    fn others(&self, reports: Option<Vec<Report>>) {
+        let mut held = self.shared.others.lock();
+        if *held == reports {
+            return;
+        }
+        if reports.is_none() {
+            // Whoever led in between may have said something else.
+            self.shared.rules.lock().values_mut().for_each(|rule| rule.said = None);
+        }
+        *held = reports;
+        drop(held);
+        self.shared.changed.notify_one();
+    }
+
+    /// What is counted here, for the controller that leads.
+    fn report(&self) -> Report {
+        let proxies = self.proxies();
+        let mut report = Report { connected: proxies.len(), ..Report::default() };
+        for (object, rule) in self.shared.rules.lock().iter() {
+            if matches!(rule.what, Enforceable::Whole | Enforceable::Without(_)) {
+                report.put(object, rule.generation, count(&proxies, object, rule.required));
+            }
+        }
+        report
+    }
+
+    /// The proxies that ask for policies.
+    fn proxies(&self) -> Vec<Arc<Slot>> {
+        let mut proxies: Vec<Arc<Slot>> = self.shared.proxies.lock().values().cloned().collect();
+        proxies.retain(|slot| slot.asked.load(Ordering::Acquire));
+        proxies
+    }
+
     /// Tells what changes, for ever.
     pub async fn run(self, statuses: Statuses) {
         loop {
@@ -130,11 +171,13 @@ impl Enforcement {
 
     /// What is to be told now, and when to look again although nothing changes.
     fn look(&self, now: Instant) -> (Vec<Told>, Option<Duration>) {
-        let proxies: Vec<Arc<Slot>> = self.shared.proxies.lock().values().cloned().collect();
-        let proxies: Vec<Arc<Slot>> = proxies.into_iter().filter(|slot| slot.asked.load(Ordering::Acquire)).collect();
+        let proxies = self.proxies();
         let (mut told, mut again) = (Vec::new(), None);
+        let Some(others) = self.shared.others.lock().clone() else { return (told, again) };
         for (object, rule) in self.shared.rules.lock().iter_mut() {
-            let word = enforced::word(&rule.what, &count(&proxies, object, rule.required));
+            let mut count = count(&proxies, object, rule.required);
+            others.iter().for_each(|report| report.add_to(&mut count, object, rule.generation));
+            let word = enforced::word(&rule.what, &count);
             match rule.due(&word, now) {
                 Due::Now => {
                     rule.said = Some((word.clone(), now));
@@ -280,6 +323,13 @@ mod tests {
         enforcement.begin(vec![Enforcing { object: object(), generation, what }], revision);
     }
 
+    /// Of the controller that leads, and knows of no other.
+    fn leading() -> Enforcement {
+        let enforcement = Enforcement::default();
+        enforcement.others(Some(Vec::new()));
+        enforcement
+    }
+
     /// The reasons told at `after` the present.
     fn told(enforcement: &Enforcement, after: Duration) -> Vec<&'static str> {
         let (told, _) = enforcement.look(Instant::now() + after);
@@ -290,7 +340,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_policy_is_in_force_once_every_proxy_holds_its_batch() {
-        let enforcement = Enforcement::default();
+        let enforcement = leading();
         let (one, other) = (enforcement.connect("z1"), enforcement.connect("z2"));
         for proxy in [&one, &other] {
             proxy.progressed(type_url::AUTHORIZATION, None);
@@ -318,7 +368,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rejection_names_the_proxy_until_the_policy_changes() {
-        let enforcement = Enforcement::default();
+        let enforcement = leading();
         let proxy = enforcement.connect("z1");
         proxy.progressed(type_url::ADDRESS, Some(9));
         begin(&enforcement, 1, 1);
@@ -334,12 +384,42 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn proxies_that_ask_for_no_policies_do_not_count() {
-        let enforcement = Enforcement::default();
+        let enforcement = leading();
         let waypoint = enforcement.connect("w");
         waypoint.progressed(type_url::WORKLOAD, Some(7));
         begin(&enforcement, 1, 1);
         assert_eq!(told(&enforcement, SOON), ["NoProxies"]);
         enforcement.begin(vec![Enforcing { object: object(), generation: 0, what: None }], 2);
         assert!(enforcement.shared.rules.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_is_in_force_when_the_proxies_of_all_controllers_hold_it() {
+        let (leader, follower) = (Enforcement::default(), Enforcement::default());
+        let holding = |enforcement: &Enforcement, name: &str| {
+            let proxy = enforcement.connect(name);
+            proxy.progressed(type_url::ADDRESS, Some(1));
+            proxy.progressed(type_url::AUTHORIZATION, Some(1));
+            proxy
+        };
+        let (_one, other) = (holding(&leader, "z1"), holding(&follower, "z2"));
+        begin(&leader, 1, 1);
+        assert!(told(&leader, SOON).is_empty(), "nobody was asked yet");
+        // The other controller has not seen the policy.
+        leader.others(Some(vec![Report { from: "c2".to_owned(), ..follower.report() }]));
+        let (words, _) = leader.look(Instant::now() + SOON);
+        assert_eq!(words[0].words[0].message, "in force at 1 of 2 connected proxies; waiting for the proxies of c2");
+        begin(&follower, 1, 4);
+        leader.others(Some(vec![follower.report()]));
+        assert!(told(&leader, SOON).is_empty(), "z2 is at revision 1 of 4");
+        other.progressed(type_url::ADDRESS, Some(4));
+        other.progressed(type_url::AUTHORIZATION, Some(4));
+        leader.others(Some(vec![follower.report()]));
+        assert_eq!(told(&leader, SOON), ["InForce"]);
+        // Who does not lead any more tells nothing, and all of it when it leads again.
+        leader.others(None);
+        assert!(told(&leader, SOON).is_empty());
+        leader.others(Some(vec![follower.report()]));
+        assert_eq!(told(&leader, SOON), ["InForce"]);
     }
 }
