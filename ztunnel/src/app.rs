@@ -19,6 +19,7 @@ use lateen_rt::{
     drain::Drain,
     ready::{Condition, Readiness},
     tasks::Tasks,
+    threads::{Lanes, Threads},
 };
 use lateen_state::{
     wait::{Asked, Demands},
@@ -45,7 +46,6 @@ use crate::{
     pod::Shared,
     pods::Pods,
     prefetch, settings,
-    threads::{Lanes, Threads},
 };
 
 /// How long our own tasks may take to notice the end.
@@ -64,7 +64,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     }
     let registry = Registry::new(catalogue::TABLE);
     registry.install().context("installing the metrics registry")?;
-    let data = Threads::start(config.worker_threads, END_TIMEOUT).context("the data path's threads")?;
+    let data = Threads::start("ztunnel", config.worker_threads, END_TIMEOUT).context("the data path's threads")?;
     registry.collect_from(process_collector);
     registry.collect_from(runtime_collector(data.lanes().all().to_vec()));
     metrics::gauge!("istio_build", "component" => "ztunnel", "tag" => config.istio_version.clone()).set(1.0);

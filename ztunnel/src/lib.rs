@@ -3,7 +3,6 @@
 //! In: pods and their network namespaces (from the node agent), the mesh's picture (from the control plane), identities
 //! (from the CA). Out: connections, one access record and metrics for each. Absent on purpose: HTTP (see the waypoint).
 
-pub mod accept;
 pub mod admin;
 pub mod app;
 pub mod catalogue;
@@ -26,4 +25,3 @@ pub mod report;
 pub mod settings;
 #[cfg(test)]
 mod sizes;
-pub mod threads;

@@ -31,7 +31,6 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 use crate::{
-    accept,
     conns::{Conns, PodConns},
     dns::{self, answer::Rules, forward::Forwarder, serve::Resolver},
     near::neighbours::Neighbours,
@@ -46,6 +45,8 @@ pub const PLAINTEXT_PORT: u16 = 15006;
 pub const TUNNEL_PORT: u16 = 15008;
 /// Ports that lead to ourselves, which no connection may be for.
 pub const ILLEGAL_PORTS: [u16; 3] = [OUTBOUND_PORT, PLAINTEXT_PORT, TUNNEL_PORT];
+/// Connections of one kind (outbound, plaintext, tunnels) that a pod has at a time; its threads' listeners divide them.
+const CONNECTIONS_MAX: usize = 20_000;
 /// The data path's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -147,7 +148,7 @@ impl Pod {
         let mut limits = shared.settings.pool.clone();
         limits.connections_max = (limits.connections_max / share).max(1);
         let pool = Pool::new(limits, &tasks, &drain);
-        let connections_max = (accept::CONNECTIONS_MAX / share).max(1);
+        let connections_max = (CONNECTIONS_MAX / share).max(1);
         Self { key, netns, shared, conns, pool, connections_max, tasks, drain, baggage: Mutex::new(None) }
     }
 

@@ -7,17 +7,17 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use lateen_net::{
+    accept,
     listen::{self, ListenError, Transparent},
     netns::Netns,
 };
-use lateen_rt::{drain::Drain, tasks::Tasks};
+use lateen_rt::{drain::Drain, tasks::Tasks, threads::Lanes};
 use lateen_state::workload::PodKey;
 use lateen_types::name::PodUid;
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, runtime::Handle};
 
 use crate::{
-    accept,
     conns::PodConns,
     dns,
     enrol::{
@@ -26,7 +26,6 @@ use crate::{
     },
     inbound, outbound,
     pod::{KeepSource, OUTBOUND_PORT, PLAINTEXT_PORT, Pod, Shared, TUNNEL_PORT},
-    threads::Lanes,
 };
 
 /// How long the tasks of a pod that is gone may take to notice.

@@ -2,7 +2,7 @@
 //!
 //! In: an address, where roots and token are. Out: a channel that connects when first used and again when it breaks.
 //! Roots are read for each connection and the token for each request, because both files change under us.
-//! Absent on purpose: reading the environment, retrying calls.
+//! Absent on purpose: retrying calls.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -16,6 +16,7 @@ use tonic::{
 };
 
 mod connector;
+pub mod vars;
 
 use connector::{Connector, Target};
 

@@ -4,6 +4,7 @@
 //! Absent on purpose: protocols above TCP and UDP, and every decision about where to connect.
 //! This is the only crate with `unsafe`; each block is one system or library call that has no safe wrapper.
 
+pub mod accept;
 pub mod capture;
 pub mod dial;
 pub mod fdpass;

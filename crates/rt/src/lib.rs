@@ -1,4 +1,5 @@
-//! How our programs run: owned tasks, two-step shutdown, readiness, pacing, deadlines, the merging inbox.
+//! How our programs run: owned tasks and threads, two-step shutdown, readiness, pacing, deadlines, the merging inbox, the
+//! environment.
 //!
 //! In: futures and names. Out: the same, with an owner, an end and a limit.
 //! Absent on purpose: any protocol, any socket.
@@ -9,3 +10,5 @@ pub mod drain;
 pub mod inbox;
 pub mod ready;
 pub mod tasks;
+pub mod threads;
+pub mod vars;

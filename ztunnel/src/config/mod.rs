@@ -4,14 +4,11 @@
 //! Absent on purpose: defaults hidden elsewhere; every default of the proxy is in this folder.
 
 mod control;
-mod error;
 mod node;
 mod proxy;
 mod proxy_config;
 #[cfg(test)]
 mod tests;
-mod text;
-mod vars;
 
 use std::time::Duration;
 
@@ -22,9 +19,8 @@ use lateen_types::{
 };
 
 pub use control::{Ca, Control, LocalSource};
-pub use error::ConfigError;
+pub use lateen_rt::vars::{ConfigError, Vars};
 pub use proxy::{Admin, AdminAddr, Dns, Hbone, InPod, Proxy, ProxyMode, Sockets, SourcePolicy, WorkloadInfo};
-pub use vars::Vars;
 
 /// Where this process is in the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]

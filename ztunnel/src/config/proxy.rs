@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use lateen_rt::vars::text;
 use lateen_types::id::Namespace;
 
 use super::{
@@ -13,7 +14,6 @@ use super::{
     node::{self, Metadata},
     preferred_namespace,
     proxy_config::ProxyConfig,
-    text,
 };
 
 /// How pods come to us.

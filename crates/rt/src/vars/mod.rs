@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{ConfigError, text};
+mod error;
+pub mod text;
+
+pub use error::ConfigError;
 
 /// All variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

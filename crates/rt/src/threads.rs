@@ -45,10 +45,10 @@ impl Lanes {
 }
 
 impl Threads {
-    /// Starts `count` threads, at least one. What still runs there `grace` after [`Threads::end`] is dropped.
-    pub fn start(count: usize, grace: Duration) -> io::Result<Self> {
+    /// Starts `count` threads, at least one, called `name-0` and so on. What still runs there `grace` after [`Threads::end`] is dropped.
+    pub fn start(name: &str, count: usize, grace: Duration) -> io::Result<Self> {
         let started: Vec<(Running, Handle)> =
-            (0..count.max(1)).map(|number| start(number, grace)).collect::<io::Result<_>>()?;
+            (0..count.max(1)).map(|number| start(format!("{name}-{number}"), grace)).collect::<io::Result<_>>()?;
         let (running, handles): (Vec<_>, Vec<_>) = started.into_iter().unzip();
         Ok(Self { running, lanes: Lanes(handles.into()) })
     }
@@ -69,12 +69,11 @@ impl Threads {
     }
 }
 
-fn start(number: usize, grace: Duration) -> io::Result<(Running, Handle)> {
+fn start(name: String, grace: Duration) -> io::Result<(Running, Handle)> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     let (stop, stopped) = oneshot::channel();
-    let thread =
-        thread::Builder::new().name(format!("ztunnel-{number}")).spawn(move || run(runtime, stopped, grace))?;
+    let thread = thread::Builder::new().name(name).spawn(move || run(runtime, stopped, grace))?;
     Ok((Running { thread, _stop: stop }, handle))
 }
 
@@ -90,13 +89,13 @@ mod tests {
 
     #[test]
     fn each_lane_is_a_thread_of_its_own_and_ends() {
-        let threads = Threads::start(3, Duration::ZERO).expect("threads");
+        let threads = Threads::start("lane", 3, Duration::ZERO).expect("threads");
         let names = threads.lanes().all().iter().map(|lane| {
             let (tell, told) = std::sync::mpsc::sync_channel(1);
             lane.spawn(async move { tell.send(thread::current().name().map(str::to_owned)) });
             told.recv_timeout(Duration::from_secs(10)).expect("it runs").expect("named")
         });
-        assert_eq!(names.collect::<Vec<_>>(), ["ztunnel-0", "ztunnel-1", "ztunnel-2"]);
+        assert_eq!(names.collect::<Vec<_>>(), ["lane-0", "lane-1", "lane-2"]);
         threads.end();
     }
 }

@@ -1,25 +1,24 @@
 //! The only accept loop: a permit, then a connection, until the drain begins.
 //!
-//! In: a listening socket. Out: each accepted connection, in a task that belongs to the pod; it is reset unless its bytes
+//! In: a listening socket. Out: each accepted connection, in a task of the listener's owner; it is reset unless its bytes
 //! begin to flow.
 //! At the limit the loop waits, so that new connections queue in the kernel and none is refused halfway.
 //!
 //! A drain loses no connection either: what waits in the queue is taken before the socket is closed, and what arrives
-//! between the two goes to the next ztunnel's listener, where there is one (`net.ipv4.tcp_migrate_req`, which the agent
+//! between the two goes to the next process's listener, where there is one (`net.ipv4.tcp_migrate_req`, which the agent
 //! sets in each pod).
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
-use lateen_net::unbegun::Unbegun;
 use lateen_rt::{backoff::Backoff, drain::Drain, tasks::Tasks};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-/// Connections of one kind (outbound, plaintext, tunnels) that a pod has at a time; its threads' listeners divide them.
-pub const CONNECTIONS_MAX: usize = 20_000;
+use crate::unbegun::Unbegun;
+
 const RETRY_START: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
@@ -113,7 +112,7 @@ mod tests {
         }
         drain.start();
         let (served, mut ended) = mpsc::channel(CALLS);
-        run("test", (listener, CONNECTIONS_MAX), (tasks.clone(), drain), |stream, _| {
+        run("test", (listener, CALLS), (tasks.clone(), drain), |stream, _| {
             let served = served.clone();
             async move {
                 stream.begin().write_all(b"x").await.expect("write");
@@ -136,7 +135,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let _client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("queued");
         drain.force();
-        run("test", (listener, CONNECTIONS_MAX), (tasks.clone(), drain), |_, _| async { panic!("accepted") }).await;
+        run("test", (listener, CALLS), (tasks.clone(), drain), |_, _| async { panic!("accepted") }).await;
         assert!(tasks.is_empty());
     }
 
@@ -147,7 +146,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let to = listener.local_addr().expect("bound");
         let accepting =
-            run("test", (listener, CONNECTIONS_MAX), (tasks.clone(), drain.clone()), |_refused, _| async {});
+            run("test", (listener, CALLS), (tasks.clone(), drain.clone()), |_refused, _| async {});
         tasks.spawn("accept", accepting);
         let mut client = TcpStream::connect(to).await.expect("accepted by the kernel");
         assert_eq!(client.read_u8().await.expect_err("refused").kind(), io::ErrorKind::ConnectionReset);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// `10s`, `5m`, `24h`, `250ms`, `1h30m`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || String::from("it must be a duration: write a number with ms, s, m, h or d, such as 10s or 1h30m");
     let mut rest = text;
     let mut total = Duration::ZERO;
@@ -34,7 +34,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A Kubernetes CPU quantity in whole CPUs, rounded up: `500m`, `2`, `1.5`.
-pub(super) fn cpus(text: &str) -> Result<usize, String> {
+pub fn cpus(text: &str) -> Result<usize, String> {
     let wrong = || String::from("it must be a CPU quantity: write CPUs or thousandths, such as 2, 1.5 or 500m");
     let thousandths = match text.strip_suffix('m') {
         Some(number) => number.parse::<f64>().map_err(|_| wrong())?,
@@ -48,7 +48,7 @@ pub(super) fn cpus(text: &str) -> Result<usize, String> {
 }
 
 /// How many threads: a number, `0` for all CPUs, or a share of them such as `50%`.
-pub(super) fn threads(text: &str, cpus: usize) -> Result<usize, String> {
+pub fn threads(text: &str, cpus: usize) -> Result<usize, String> {
     let wrong =
         || String::from("it must be a number of threads: write a number, 0 for all CPUs, or a share such as 50%");
     match text.strip_suffix('%') {
