@@ -3,7 +3,7 @@
 //! In: values to send, or a request's head. Out: the other of the two. Bytes from peers never panic.
 //! Absent on purpose: what the receiver does with it.
 
-use std::{fmt, io::Write as _};
+use std::{fmt, io::Write as _, net::SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header::FORWARDED};
 use lateen_types::name::{Hostname, NetworkId};
@@ -97,6 +97,8 @@ pub struct Received {
     pub baggage: Baggage,
     /// The service the client meant.
     pub host: Option<Hostname>,
+    /// The client's own address, as the peer names it. Nobody has proven it.
+    pub client: Option<SocketAddr>,
     /// The trace it belongs to.
     pub traceparent: Option<TraceParent>,
     /// The network it came from, when it came through a gateway.
@@ -126,6 +128,7 @@ impl Received {
             authority: authority.parse()?,
             baggage: Baggage::from_headers(headers),
             host: text(headers, &FORWARDED).and_then(Forwarded::host_in),
+            client: text(headers, &FORWARDED).and_then(Forwarded::client_in),
             traceparent: text(headers, &TRACEPARENT).and_then(|value| value.parse().ok()),
             network: text(headers, &FORWARDED_NETWORK).map(NetworkId::from),
         })

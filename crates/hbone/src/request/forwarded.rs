@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr};
 
 use lateen_types::name::Hostname;
 
-/// What we send. `for` is for readers of captures; no receiver decides by it.
+/// What we send. `for` is for readers of captures and for waypoints; a receiver must not believe it unproven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forwarded {
     /// The client's own address.
@@ -21,6 +21,12 @@ impl fmt::Display for Forwarded {
 }
 
 impl Forwarded {
+    /// The client in a received value: an address with its port, in quotes or without.
+    pub fn client_in(value: &str) -> Option<SocketAddr> {
+        let client = value.split(';').find_map(|pair| pair.trim().strip_prefix("for="))?;
+        client.trim_matches('"').parse().ok()
+    }
+
     /// The host in a received value; one pair of quotes is taken off, empty is none.
     pub fn host_in(value: &str) -> Option<Hostname> {
         let host = value.split(';').find_map(|pair| pair.trim().strip_prefix("host="))?;
@@ -41,6 +47,21 @@ mod tests {
         assert_eq!(print("1.1.1.1:80", None), r#"for="1.1.1.1:80""#);
         assert_eq!(print("[::1]:80", None), r#"for="[::1]:80""#);
         assert_eq!(print("1.1.1.1:80", Some("h")), r#"for="1.1.1.1:80";host=h"#);
+    }
+
+    #[test]
+    fn the_client_is_found() {
+        for (value, client) in [
+            (r#"for="1.1.1.1:80";host=h"#, Some("1.1.1.1:80")),
+            (r#"host=h; for="[::1]:80""#, Some("[::1]:80")),
+            ("for=1.1.1.1:80", Some("1.1.1.1:80")),
+            ("for=1.1.1.1", None),
+            ("for=", None),
+            ("", None),
+        ] {
+            let expected = client.map(|client| client.parse().expect("valid"));
+            assert_eq!(Forwarded::client_in(value), expected, "{value:?}");
+        }
     }
 
     #[test]
