@@ -145,8 +145,7 @@ mod tests {
         let (tasks, drain) = (Tasks::new(), Drain::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let to = listener.local_addr().expect("bound");
-        let accepting =
-            run("test", (listener, CALLS), (tasks.clone(), drain.clone()), |_refused, _| async {});
+        let accepting = run("test", (listener, CALLS), (tasks.clone(), drain.clone()), |_refused, _| async {});
         tasks.spawn("accept", accepting);
         let mut client = TcpStream::connect(to).await.expect("accepted by the kernel");
         assert_eq!(client.read_u8().await.expect_err("refused").kind(), io::ErrorKind::ConnectionReset);

@@ -3,4 +3,10 @@
 //! In: streams of bytes. Out: requests and responses, clean of what concerns one connection only. Absent on purpose: where
 //! requests go.
 
+pub mod body;
+pub mod detect;
+pub mod hop;
+mod lingering;
 pub mod normalize;
+pub mod replay;
+pub mod serve;

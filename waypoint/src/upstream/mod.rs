@@ -1,3 +1,13 @@
-//! Sending to endpoints. `health` is pure: who is ejected, and what limits allow.
+//! Sending a request to one endpoint.
+//!
+//! In: a cluster, an endpoint, a request. Out: a response, or which of few ways it failed. Absent on purpose: choosing the
+//! endpoint (see `balance`), trying again (see `retry`).
 
+pub mod connection;
+pub mod dial;
+pub mod endpoint;
+pub mod failure;
 pub mod health;
+pub mod pool;
+pub mod send;
+pub mod wire;

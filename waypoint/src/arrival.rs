@@ -1,0 +1,92 @@
+//! What came in at a door: who calls, and what for.
+//!
+//! In: what the door has proven. Out: values that requests and connections are served with. Absent on purpose: bytes.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use lateen_hbone::request::Baggage;
+use lateen_state::workload::Workload;
+use lateen_types::{
+    id::SpiffeId,
+    name::{NamespacedHostname, WorkloadUid},
+};
+
+/// One stream of bytes that somebody opened.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Who calls.
+    pub caller: Arc<Caller>,
+    /// What for.
+    pub target: Target,
+}
+
+impl Arrival {
+    /// What was dialled.
+    pub fn destination(&self) -> SocketAddr {
+        match &self.target {
+            Target::Service { dialled: Some(addr), .. } | Target::Workload { addr, .. } => *addr,
+            Target::Service { port, dialled: None, .. } => SocketAddr::new(self.caller.local.ip(), *port),
+            Target::Port { .. } => self.caller.local,
+        }
+    }
+}
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Its proven identity.
+    pub peer: Option<SpiffeId>,
+    /// The original client's address.
+    pub client: SocketAddr,
+    /// The other end of the connection itself.
+    pub hop: SocketAddr,
+    /// Our end of it.
+    pub local: SocketAddr,
+    /// What the ClientHello named.
+    pub server_name: Option<Arc<str>>,
+    /// The workload that calls, where its address and its identity agree.
+    pub workload: Option<Arc<Workload>>,
+    /// Who the client says it is; only labels are made of it.
+    pub baggage: Baggage,
+    /// Whether the bytes came through TLS that ends here.
+    pub is_secure: bool,
+}
+
+/// What is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A service's port.
+    Service {
+        /// The service.
+        key: NamespacedHostname,
+        /// The service's port.
+        port: u16,
+        /// The address that was dialled, where it was not called by name.
+        dialled: Option<SocketAddr>,
+    },
+    /// A workload itself.
+    Workload {
+        /// The workload.
+        uid: WorkloadUid,
+        /// What was dialled.
+        addr: SocketAddr,
+    },
+    /// A gateway's port.
+    Port {
+        /// What we are bound to.
+        bind: u16,
+        /// The server name whose TLS ended here.
+        tls: Option<Arc<str>>,
+    },
+}
+
+impl Target {
+    /// The port as clients call it.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Service { port, .. } => *port,
+            Self::Workload { addr, .. } => addr.port(),
+            Self::Port { bind, .. } => *bind,
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Every metric of this program, in one table: what a scrape may show.
+//!
+//! In: nothing. Out: names, kinds, units, words. Absent on purpose: the traffic families, which `report` adds.
+
+use lateen_telemetry::metrics::{Description, Kind};
+
+/// CONNECTs refused at the door, by reason.
+pub const REFUSED: &str = "lateen_waypoint_refused";
+/// Requests under way.
+pub const ACTIVE: &str = "lateen_waypoint_requests_active";
+
+const fn counter(name: &'static str, help: &'static str) -> Description {
+    Description { name, kind: Kind::Counter, unit: None, help, buckets: &[] }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Description {
+    Description { name, kind: Kind::Gauge, unit: None, help, buckets: &[] }
+}
+
+/// The table.
+pub const TABLE: &[Description] = &[
+    gauge("istio_build", "Istio component build info"),
+    counter(REFUSED, "Streams refused because they name nothing that is served here"),
+    gauge(ACTIVE, "Requests under way"),
+    counter("istio_xds_connection_terminations", "The total number of completed connections to xds server (unstable)"),
+    counter("istio_xds_message", "Total number of messages received (unstable)"),
+    counter("istio_xds_message_bytes", "Total number of bytes received (unstable)"),
+    counter("istio_xds_rejected", "Total number of resources that were rejected (unstable)"),
+    gauge("istio_xds_unusable", "Workloads and services that cannot be read, whose addresses are refused (unstable)"),
+];

@@ -1,0 +1,85 @@
+//! A connection that is closed only when its peer has had the time to read its last answer.
+//!
+//! In: a stream. Out: the same, but that its shutdown goes on reading for a while. A socket that is closed while bytes of its
+//! peer wait in it is reset, and a reset takes from the peer what it has not read yet: the answer to a request that was
+//! refused early (RFC 9112 §9.6). Absent on purpose: what is read then.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
+
+/// How long a peer may go on sending after the last answer.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How much.
+const LINGER_MAX: usize = 1024 * 1024;
+
+/// The stream.
+#[derive(Debug)]
+pub struct Lingering<S> {
+    stream: S,
+    /// Set once the stream was shut down.
+    patience: Option<Pin<Box<Sleep>>>,
+    read: usize,
+}
+
+impl<S> Lingering<S> {
+    /// A stream that was not shut down.
+    pub fn new(stream: S) -> Self {
+        Self { stream, patience: None, read: 0 }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Lingering<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.patience.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+        }
+        let patience = this.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_TIMEOUT)));
+        let mut room = [0; 1024];
+        while this.read < LINGER_MAX && patience.as_mut().poll(context).is_pending() {
+            let mut into = ReadBuf::new(&mut room);
+            match Pin::new(&mut this.stream).poll_read(context, &mut into) {
+                Poll::Ready(Ok(())) if !into.filled().is_empty() => this.read += into.filled().len(),
+                // It has closed its side, or is gone.
+                Poll::Ready(_) => break,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,214 @@
+//! One HTTP connection: hyper reads and writes it, every limit said out loud.
+//!
+//! In: a stream and what is spoken on it. Out: each request to `request`; the connection's end. Absent on purpose: what is
+//! done with a request.
+
+use std::{
+    convert::Infallible,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
+
+use super::{detect::Spoken, lingering::Lingering};
+use crate::{
+    arrival::Arrival,
+    lane::{Busy, Lane},
+    request,
+    rewound::Rewound,
+    upstream::connection::{HEADER_BYTES_MAX, HEADERS_MAX, Spawn},
+};
+
+/// How long a connection may have no request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Requests of one HTTP/2 connection at a time.
+const STREAMS_MAX: u32 = 100;
+/// What one HTTP/2 stream may send ahead of its reader.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// What all streams together may send ahead of their readers.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What one stream keeps for sending before its writer waits.
+const SEND_BUFFER_MAX: usize = 256 * 1024;
+/// Streams reset by the client before they were accepted (rapid reset, CVE-2023-44487).
+const PENDING_RESETS_MAX: usize = 20;
+/// Streams reset because the client broke the protocol.
+const ERROR_RESETS_MAX: usize = 1024;
+/// What one HTTP/1 connection reads ahead: a whole head and some of its body.
+const READ_MAX: usize = HEADER_BYTES_MAX + 4 * 1024;
+
+/// What the requests of one connection have in common.
+pub struct Connection {
+    /// The thread.
+    pub lane: Arc<Lane>,
+    /// Who calls, and what for.
+    pub arrival: Arrival,
+    /// Requests under way.
+    active: AtomicU32,
+    idle_since: Mutex<Instant>,
+}
+
+/// A request is under way.
+pub struct Active {
+    on: Arc<Connection>,
+    _busy: Busy,
+}
+
+impl Connection {
+    /// Counts a request until the guard is dropped.
+    pub fn enter(self: &Arc<Self>) -> Active {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        Active { on: self.clone(), _busy: self.lane.busy() }
+    }
+
+    /// When the connection will have been idle for too long, if nothing happens; `None` while it is not idle.
+    fn idle_until(&self) -> Option<Instant> {
+        (self.active.load(Ordering::Relaxed) == 0).then(|| *self.idle_since.lock() + IDLE_TIMEOUT)
+    }
+}
+
+impl std::fmt::Debug for Active {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Active")
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        *self.on.idle_since.lock() = Instant::now();
+        self.on.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Serves `stream` until it ends.
+pub async fn run<S>(lane: Arc<Lane>, arrival: Arrival, stream: Rewound<S>, spoken: Spoken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection =
+        Connection { lane: lane.clone(), arrival, active: AtomicU32::new(0), idle_since: Mutex::new(Instant::now()) };
+    let connection = Arc::new(connection);
+    let on = connection.clone();
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let on = on.clone();
+        async move { Ok::<_, Infallible>(request::handle(on, request).await) }
+    });
+    let stream = TokioIo::new(Lingering::new(stream));
+    let ended = match spoken {
+        Spoken::Http2 => {
+            let serving = pin!(two(&lane).serve_connection(stream, service));
+            watched(&connection, spoken, serving).await
+        }
+        Spoken::Http1 | Spoken::Other => {
+            let serving = pin!(one(&lane).serve_connection(stream, service).with_upgrades());
+            watched(&connection, spoken, serving).await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(client = %connection.arrival.caller.client, %error, "a connection ended early");
+    }
+}
+
+fn one(lane: &Lane) -> http1::Builder {
+    let options = lane.shared.book.peek();
+    let keep_case = options.proxy().is_some_and(|proxy| proxy.options.preserve_header_case);
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // Idle connections are ours to end, and the reference waits for heads as long.
+        .header_read_timeout(None)
+        .max_headers(HEADERS_MAX)
+        .max_header_size(HEADER_BYTES_MAX)
+        .max_buf_size(READ_MAX)
+        .preserve_header_case(keep_case)
+        .half_close(false);
+    builder
+}
+
+fn two(lane: &Lane) -> http2::Builder<Spawn> {
+    let mut builder = http2::Builder::new(Spawn(lane.tasks.clone()));
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX as u32)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(ERROR_RESETS_MAX)
+        .enable_connect_protocol();
+    builder
+}
+
+/// A connection of hyper's.
+trait Serving: Future<Output = hyper::Result<()>> {
+    /// Takes no more requests, and ends when those under way have ended.
+    fn end_gently(self: Pin<&mut Self>);
+}
+
+impl<S, B, E> Serving for http1::UpgradeableConnection<S, E>
+where
+    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    E: hyper::service::HttpService<Incoming, ResBody = B>,
+    E::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: hyper::body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn end_gently(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<S, B, E> Serving for http2::Connection<S, E, Spawn>
+where
+    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    E: hyper::service::HttpService<Incoming, ResBody = B>,
+    E::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: hyper::body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    Spawn: hyper::rt::bounds::Http2ServerConnExec<E::Future, B>,
+{
+    fn end_gently(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Polls `serving` until it ends, is told to end by the drain, or was idle for too long. A connection of HTTP/1 is told
+/// with its next answer (see `request`): to close an idle one would lose the request that is on its way.
+async fn watched(connection: &Connection, spoken: Spoken, mut serving: Pin<&mut impl Serving>) -> hyper::Result<()> {
+    let drain = &connection.lane.drain;
+    let mut ending = spoken != Spoken::Http2;
+    let mut idle = pin!(tokio::time::sleep(IDLE_TIMEOUT));
+    loop {
+        tokio::select! {
+            ended = &mut serving => return ended,
+            () = drain.draining(), if !ending => {
+                ending = true;
+                serving.as_mut().end_gently();
+            }
+            () = &mut idle => match connection.idle_until() {
+                Some(until) if until <= Instant::now() => {
+                    ending = true;
+                    serving.as_mut().end_gently();
+                    idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
+                }
+                Some(until) => idle.as_mut().reset(until),
+                None => idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT),
+            },
+        }
+    }
+}

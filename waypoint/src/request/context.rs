@@ -1,0 +1,304 @@
+//! What is known of one request, from its first phase to its end.
+//!
+//! In: a request, the connection it came on. Out: what each phase asks. The one place where what a phase found is kept for
+//! those after it. Absent on purpose: waiting.
+
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version,
+    header::{self, HOST},
+    uri::PathAndQuery,
+};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::local::Local;
+use crate::{
+    arrival::{Caller, Target},
+    authorize::{self, HeadersOf},
+    book::{
+        Book, HttpRoute, Upstream, View,
+        proxy::{Inside, ListenerKind, Options, ProxyBook, Role, TlsHost, VirtualHost},
+    },
+    filter::redirect::{Asked as Redirected, Redirect},
+    http::{
+        body::Flow,
+        hop::Asked,
+        normalize::{self, Cleaned, PathRules, client::InFront, headers::Told},
+        serve::{Active, Connection},
+    },
+    upstream::endpoint::Endpoint,
+};
+
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// One request.
+pub struct Context {
+    /// The connection it came on.
+    pub on: Arc<Connection>,
+    /// What we do, as of its beginning.
+    pub book: Arc<Book>,
+    /// What holds for all requests.
+    pub proxy: Arc<ProxyBook>,
+    /// When its head had come.
+    pub began: Instant,
+    /// The same, as a clock shows it.
+    pub start: Timestamp,
+    /// Its method.
+    pub method: Method,
+    /// What was spoken.
+    pub version: Version,
+    /// Whether errors are told in gRPC's way.
+    pub is_grpc: bool,
+    /// Its body.
+    pub flow: Arc<Flow>,
+    /// The client as trusted proxies in front name it.
+    pub remote: IpAddr,
+    /// Its route, once there is one.
+    pub route: Option<Arc<HttpRoute>>,
+    /// Throws of dice that must fall the same way whenever they are looked at.
+    pub dice: u64,
+    /// The origin of a welcome caller.
+    pub origin: Option<HeaderValue>,
+    /// What the record says of the answer.
+    pub flags: SmallVec<[&'static str; 2]>,
+    /// How the answer came to be.
+    pub details: Cow<'static, str>,
+    /// Why the transport to the endpoint failed.
+    pub transport_failure: Option<Arc<str>>,
+    /// Where it was sent.
+    pub sent: Option<SentTo>,
+    /// What the response's edits may ask for.
+    pub head: Head,
+    /// What kind of upgrade was asked for.
+    pub asked: Asked,
+    active: Active,
+}
+
+/// Where a request was sent.
+#[derive(Debug, Clone)]
+pub struct SentTo {
+    /// The cluster.
+    pub upstream: Arc<Upstream>,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// Attempts made.
+    pub attempts: u32,
+    /// From the attempt's beginning to the response's head.
+    pub took: std::time::Duration,
+}
+
+/// The head of the request, as it was when it was routed.
+#[derive(Debug, Clone, Default)]
+pub struct Head {
+    /// The target.
+    pub uri: Uri,
+    /// The headers, where somebody will ask for them.
+    pub headers: HeaderMap,
+}
+
+impl Context {
+    /// A request begins.
+    pub fn open(on: &Arc<Connection>, request: &Request<Incoming>, asked: Asked) -> Option<Self> {
+        let book = on.lane.shared.book.load();
+        let proxy = book.proxy()?.clone();
+        let caller = &on.arrival.caller;
+        let remote = remote(&proxy, caller, request.headers());
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        let is_grpc = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        Some(Self {
+            on: on.clone(),
+            proxy,
+            book,
+            began: Instant::now(),
+            start: Timestamp::now(),
+            method: request.method().clone(),
+            version: request.version(),
+            is_grpc,
+            flow: Arc::default(),
+            remote,
+            route: None,
+            dice: rand::random(),
+            origin: None,
+            flags: SmallVec::new(),
+            details: Cow::Borrowed("via_upstream"),
+            transport_failure: None,
+            sent: None,
+            head: Head::default(),
+            asked,
+            active: on.enter(),
+        })
+    }
+
+    /// The options of the proxy.
+    pub fn options(&self) -> &Options {
+        &self.proxy.options
+    }
+
+    /// Whether the client speaks HTTP/1.
+    pub fn is_http1(&self) -> bool {
+        self.version != Version::HTTP_2
+    }
+
+    /// Who calls.
+    pub fn caller(&self) -> &Caller {
+        &self.on.arrival.caller
+    }
+
+    /// `http` or `https`, as the client's connection has it. Inside a tunnel it is what the client speaks to the service.
+    pub fn scheme(&self) -> &'static str {
+        match &self.on.arrival.target {
+            Target::Port { tls: Some(_), .. } => "https",
+            Target::Port { tls: None, .. } | Target::Service { .. } | Target::Workload { .. } => "http",
+        }
+    }
+
+    /// Makes what the request says unambiguous.
+    pub fn normalise(&self, request: &mut Request<Incoming>) -> Result<(), Local> {
+        let options = self.options();
+        let bad = |details: String| Local::error(StatusCode::BAD_REQUEST, None, details, "");
+        normalize::drop_underscores(request.headers_mut(), options.underscores).map_err(|why| bad(why.to_string()))?;
+        let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        match normalize::clean_path(target, &PathRules::of(options)).map_err(|why| bad(why.to_string()))? {
+            Cleaned::Same => {}
+            Cleaned::Changed(path) => {
+                let mut parts = std::mem::take(request.uri_mut()).into_parts();
+                parts.path_and_query = Some(path.try_into().map_err(|_| bad("path_normalization_failed".to_owned()))?);
+                *request.uri_mut() = Uri::from_parts(parts).map_err(|_| bad("path_normalization_failed".to_owned()))?;
+            }
+            Cleaned::Redirect(path) => {
+                return Err(Local::moved(StatusCode::TEMPORARY_REDIRECT, &path, "path_normalization_redirect"));
+            }
+        }
+        let identity = self.caller().peer.as_ref();
+        let told =
+            options.xfcc_client_identity.then(|| Told { by: &self.on.lane.shared.own.identity, client: identity });
+        normalize::forwarded_client(request.headers_mut(), told);
+        let scheme = HeaderValue::from_static(self.scheme());
+        request.headers_mut().entry(&FORWARDED_PROTO).or_insert(scheme);
+        Ok(())
+    }
+
+    /// The route; a workload that is called itself has none.
+    pub fn select(&self, request: &Request<Incoming>) -> Result<Option<Arc<HttpRoute>>, Local> {
+        let authority = authority(request);
+        let view = View {
+            method: request.method().as_str(),
+            path: request.uri().path(),
+            query: request.uri().query(),
+            authority,
+            scheme: self.scheme(),
+            headers: request.headers(),
+        };
+        let found = match &self.on.arrival.target {
+            Target::Service { key, port, .. } => {
+                let service = self.book.service(key).filter(|service| service.accepts_host(authority));
+                service.and_then(|service| service.port(*port)).and_then(|port| port.http.select(&view))
+            }
+            Target::Port { bind, tls } => {
+                let host = self.virtual_host(*bind, tls.as_deref(), authority).ok_or_else(Local::no_route)?;
+                if host.https_redirect && self.scheme() == "http" {
+                    return Err(Local::redirect(&Redirect::to_https(), &self.asked(request)));
+                }
+                host.routes.select(&view)
+            }
+            Target::Workload { .. } => return Ok(None),
+        };
+        found.cloned().map(Some).ok_or_else(Local::no_route)
+    }
+
+    fn virtual_host(&self, bind: u16, tls: Option<&str>, authority: &str) -> Option<&VirtualHost> {
+        let listener = self.proxy.listeners.iter().find(|listener| listener.bind_port == bind)?;
+        match (&listener.kind, tls) {
+            (ListenerKind::Http(hosts), None) => hosts.find(authority),
+            (ListenerKind::Tls(hosts), Some(name)) => match hosts.find(name)? {
+                TlsHost::Terminate(terminate) => match &terminate.then {
+                    Inside::Http(hosts) => hosts.find(authority),
+                    Inside::Tcp(_) => None,
+                },
+                TlsHost::Passthrough(_) => None,
+            },
+            (ListenerKind::Http(_) | ListenerKind::Tls(_) | ListenerKind::Tcp(_), _) => None,
+        }
+    }
+
+    /// Whether policy lets it pass.
+    pub fn authorise(&self, request: &Request<Incoming>) -> Result<(), Local> {
+        let authority = authority(request);
+        let headers = HeadersOf {
+            headers: request.headers(),
+            method: request.method().as_str(),
+            path_and_query: request.uri().path_and_query().map_or("/", PathAndQuery::as_str),
+            authority,
+            scheme: self.scheme(),
+        };
+        let facts = authorize::Facts {
+            identity: self.caller().peer.as_ref(),
+            source_ip: self.caller().client.ip(),
+            remote_ip: self.remote,
+            destination: self.destination(),
+            sni: self.caller().server_name.as_deref(),
+            request: Some(authorize::Request {
+                host: authority,
+                method: request.method().as_str(),
+                path: request.uri().path(),
+                headers: &headers,
+            }),
+        };
+        let service = match &self.on.arrival.target {
+            Target::Service { key, .. } => Some(key),
+            Target::Workload { .. } | Target::Port { .. } => None,
+        };
+        let verdict = authorize::decide(&self.book.guards().of(service), &facts);
+        match verdict.refusal() {
+            None => Ok(()),
+            Some(refusal) => Err(Local::denied(refusal.to_string())),
+        }
+    }
+
+    /// What the client dialled.
+    pub fn destination(&self) -> SocketAddr {
+        self.on.arrival.destination()
+    }
+
+    /// What a redirect asks.
+    pub fn asked<'r>(&self, request: &'r Request<Incoming>) -> Redirected<'r> {
+        Redirected {
+            scheme: self.scheme(),
+            authority: authority(request),
+            path: request.uri().path(),
+            query: request.uri().query(),
+            port: self.on.arrival.target.port(),
+        }
+    }
+
+    /// Whether this proxy is a gateway.
+    pub fn is_gateway(&self) -> bool {
+        self.proxy.role == Role::Gateway
+    }
+
+    /// The request counts as under way as long as this is held.
+    pub fn into_active(self) -> Active {
+        self.active
+    }
+}
+
+/// The settled authority (see `hop::settle_authority`); bytes that are no text match nothing.
+pub fn authority<B>(request: &Request<B>) -> &str {
+    request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
+}
+
+fn remote(proxy: &ProxyBook, caller: &Caller, headers: &HeaderMap) -> IpAddr {
+    let in_front = match proxy.role {
+        Role::Gateway => InFront::Proxies(proxy.options.trusted_proxies),
+        Role::Waypoint => InFront::Mesh,
+    };
+    normalize::remote_address(headers, caller.client.ip(), in_front)
+}

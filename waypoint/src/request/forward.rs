@@ -1,0 +1,399 @@
+//! A request on its way to an endpoint: pick, send, and perhaps again.
+//!
+//! In: a routed request. Out: a response that has begun, or our own answer. Absent on purpose: which endpoint (see
+//! `pick`), whether again (see `retry`).
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts, uri::PathAndQuery};
+use hyper::{
+    body::{Body as _, Incoming},
+    upgrade::OnUpgrade,
+};
+use smallvec::SmallVec;
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    Served,
+    context::{Context, SentTo},
+    local::Local,
+    mirror, upgrade,
+};
+use crate::{
+    book::{self, Cluster, Forward, HttpRoute, Protocol, Upstream, Weighted},
+    filter::rewrite::Rewrite,
+    http::{body::RequestBody, hop::Asked, replay::Replay},
+    pick::{self, Picked},
+    retry::{self, Next, Outcome, Progress},
+    upstream::{
+        connection::Speak,
+        failure::Failure,
+        pool::{ClusterPool, Lease},
+        send::{Attempt, Failed, Sent},
+    },
+};
+
+static ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+
+/// A response of an endpoint.
+pub struct Theirs {
+    /// Its head and body.
+    pub response: Response<Incoming>,
+    /// The connection it comes on.
+    pub lease: Lease,
+    /// The end of the whole request.
+    pub deadline: Option<Pin<Box<Sleep>>>,
+    /// The client's side of an upgrade that was asked for.
+    pub upgrade: Option<OnUpgrade>,
+    /// Whose health its end tells of.
+    pub picked: Picked,
+}
+
+/// Sends the request where `forward` says.
+pub async fn forward(
+    context: &mut Context,
+    route: &HttpRoute,
+    forward: &Forward,
+    (request, asked): (Request<Incoming>, Asked),
+) -> Served {
+    let Some(chosen) = forward.choose(context.dice) else {
+        let status = StatusCode::from_u16(forward.empty_status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        return Local::no_cluster(status).into();
+    };
+    let upstream = match &chosen.to {
+        book::Target::Upstream(upstream) => upstream.clone(),
+        book::Target::Invalid(status) => {
+            return Local::no_cluster(StatusCode::from_u16(*status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)).into();
+        }
+        book::Target::Redirect(redirect) => return Local::redirect(redirect, &context.asked(&request)).into(),
+    };
+    let cluster = match context.book.usable(&upstream) {
+        Ok(cluster) => cluster.clone(),
+        Err(refusal) => {
+            tracing::warn!(%upstream, %refusal, "a request was refused");
+            return Local::no_cluster(StatusCode::SERVICE_UNAVAILABLE).into();
+        }
+    };
+    let (mut request, upgrade) = upgrade::take(request, asked);
+    context.keep_head(&request, route, chosen);
+    if let Err(local) = rewrite(context, &mut request, route, (forward, chosen)) {
+        return local.into();
+    }
+    // A copy of an upgrade would talk to nobody.
+    let copies = if asked.websocket { mirror::Copies::new() } else { mirror::chosen(forward) };
+    let course = Course { upstream, cluster, forward, upgrade, asked, copies };
+    course.run(context, request).await
+}
+
+/// A request to a workload itself.
+pub async fn to_workload(context: &mut Context, request: Request<Incoming>, asked: Asked) -> Served {
+    static DIRECT: std::sync::LazyLock<Forward> = std::sync::LazyLock::new(|| Forward::new(Vec::new(), 503));
+    let Some((upstream, cluster)) = pick::direct(&context.on.arrival.target) else {
+        return Local::no_route().into();
+    };
+    let (request, upgrade) = upgrade::take(request, asked);
+    let course = Course { upstream, cluster, forward: &DIRECT, upgrade, asked, copies: mirror::Copies::new() };
+    course.run(context, request).await
+}
+
+/// What of the head changes: edits, path, authority.
+fn rewrite(
+    context: &Context,
+    request: &mut Request<Incoming>,
+    route: &HttpRoute,
+    (forward, chosen): (&Forward, &Weighted),
+) -> Result<(), Local> {
+    context.edit_request(request, route.request_headers.as_deref());
+    context.edit_request(request, chosen.request_headers.as_deref());
+    let Some(rewrite) = chosen.rewrite.as_deref().or(forward.rewrite.as_deref()) else { return Ok(()) };
+    new_path(request, rewrite)?;
+    if let Some(authority) = &rewrite.authority {
+        request.headers_mut().insert(header::HOST, authority.clone());
+    }
+    Ok(())
+}
+
+fn new_path(request: &mut Request<Incoming>, rewrite: &Rewrite) -> Result<(), Local> {
+    let Some(path) = rewrite.path.as_ref().and_then(|path| path.path(request.uri().path())) else { return Ok(()) };
+    let whole = match request.uri().query() {
+        // A whole path may bring its own query.
+        Some(query) if !path.contains('?') => format!("{path}?{query}"),
+        Some(_) | None => path,
+    };
+    let bad = || Local::error(StatusCode::BAD_REQUEST, None, "invalid_rewritten_path", "");
+    let original = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    let original = HeaderValue::from_str(original).map_err(|_| bad())?;
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = Some(whole.try_into().map_err(|_| bad())?);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| bad())?;
+    request.headers_mut().entry(&ORIGINAL_PATH).or_insert(original);
+    Ok(())
+}
+
+/// The body, as far as it can be sent.
+enum Body {
+    None,
+    /// Once, unless nobody has seen it.
+    Once(Option<RequestBody>),
+    /// As often as it is whole.
+    Kept(Replay),
+}
+
+impl Body {
+    fn is_there(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Once(body) => body.is_some(),
+            Self::Kept(replay) => replay.is_whole(),
+        }
+    }
+
+    fn take(&mut self) -> RequestBody {
+        match self {
+            Self::None => RequestBody::empty(),
+            Self::Once(body) => body.take().unwrap_or_else(RequestBody::empty),
+            Self::Kept(replay) => RequestBody::kept(replay.reader()),
+        }
+    }
+}
+
+/// Everything about sending that does not change from attempt to attempt.
+struct Course<'f> {
+    upstream: Arc<Upstream>,
+    cluster: Arc<Cluster>,
+    forward: &'f Forward,
+    upgrade: Option<OnUpgrade>,
+    asked: Asked,
+    copies: mirror::Copies,
+}
+
+impl Course<'_> {
+    async fn run(self, context: &mut Context, request: Request<Incoming>) -> Served {
+        let (parts, body) = request.into_parts();
+        let policy = self.forward.retry.as_deref().filter(|_| !self.asked.websocket);
+        let mut body = self.body(context, body, policy.is_some() || !self.copies.is_empty());
+        let mut deadline = self.forward.timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
+        let pool = context.on.lane.shared.clusters.of(&self.upstream);
+        let mut tried = SmallVec::<[Picked; 2]>::new();
+        // Given back when the retry is over: it limits retries under way.
+        let mut retrying = None;
+        for made in 1_u32.. {
+            let began = Instant::now();
+            let picked = match pick::pick(context, &self.cluster, &parts, &tried) {
+                Ok(picked) => picked,
+                Err(why) => return failed(context, &why).into(),
+            };
+            let sending = self.attempt(context, (&pool, &picked), (&parts, &mut body));
+            let per_try = policy.and_then(|policy| policy.per_try_timeout);
+            let outcome = limited(sending, &mut deadline, per_try).await;
+            context.sent = Some(self.sent_to(&picked, (made, began)));
+            let progress = Progress { made, replayable: body.is_there() };
+            let judged = match &outcome {
+                Ok(sent) => {
+                    let (status, headers) = (sent.response.status(), sent.response.headers());
+                    picked.answered(&self.cluster, status, headers);
+                    Outcome::Answer { status, headers }
+                }
+                Err(failed) => {
+                    picked.failed(&self.cluster, &failed.why);
+                    Outcome::Failure((&failed.why).into())
+                }
+            };
+            let wait = match retry::next(policy, judged, progress, rand::random()) {
+                Next::Again(wait) => wait,
+                Next::HandOn(flag) => {
+                    context.flags.extend(flag.map(retry::Flag::as_str));
+                    self.copy(context, &parts, &body);
+                    return self.hand_on(context, outcome, (deadline, picked));
+                }
+            };
+            let limits = &self.cluster.policy;
+            // The one of the attempt before counts no more.
+            drop(retrying.take());
+            retrying = pool.breaker.take_retry(limits.pool.retries_max, limits.retry_budget.as_ref());
+            if retrying.is_none() {
+                context.flags.push(retry::Flag::Overflow.as_str());
+                return self.hand_on(context, outcome, (deadline, picked));
+            }
+            tried.push(picked);
+            if !pause(wait, &mut deadline).await {
+                return failed(context, &Failure::Timeout).into();
+            }
+        }
+        failed(context, &Failure::Timeout).into()
+    }
+
+    fn body(&self, context: &Context, body: Incoming, keeps: bool) -> Body {
+        if body.is_end_stream() {
+            context.flow.ends();
+            return Body::None;
+        }
+        match keeps {
+            true => Body::Kept(Replay::new(body, context.flow.clone())),
+            false => Body::Once(Some(RequestBody::passing(body, context.flow.clone()))),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        context: &Context,
+        (pool, picked): (&Arc<ClusterPool>, &Picked),
+        (parts, body): (&Parts, &mut Body),
+    ) -> Result<Sent, Failed> {
+        let speak = self.speak(context);
+        let mut request = Request::new(body.take());
+        *request.method_mut() = parts.method.clone();
+        *request.uri_mut() = parts.uri.clone();
+        *request.headers_mut() = parts.headers.clone();
+        if context.options().preserve_header_case {
+            *request.extensions_mut() = parts.extensions.clone();
+        }
+        if self.asked.expects_continue && speak == Speak::Http1 {
+            request = hold_back(request);
+        }
+        let client = context.caller().client;
+        let lane = &context.on.lane;
+        let attempt = Attempt { lane, cluster: &self.cluster, pool, endpoint: &picked.endpoint, speak, client };
+        attempt.send(request).await.map_err(|mut failed| {
+            if let (Body::Once(body), Some(unsent)) = (&mut *body, failed.unsent.take()) {
+                *body = Some(unsent.into_body());
+            }
+            if context.flow.has_failed() {
+                failed.why = Failure::Downstream;
+            }
+            failed
+        })
+    }
+
+    /// What is spoken to the endpoint: what it says it speaks, unless the policy says otherwise.
+    fn speak(&self, context: &Context) -> Speak {
+        let client = if context.is_http1() { Speak::Http1 } else { Speak::Http2 };
+        let pool = &self.cluster.policy.pool;
+        if self.asked.websocket {
+            return Speak::Http1;
+        }
+        if pool.use_client_protocol {
+            return client;
+        }
+        match self.cluster.protocol {
+            Protocol::Http2 | Protocol::Grpc | Protocol::GrpcWeb => Speak::Http2,
+            Protocol::Http if pool.upgrade_to_http2 => Speak::Http2,
+            Protocol::Http | Protocol::Tcp | Protocol::Tls => Speak::Http1,
+            Protocol::Auto => client,
+        }
+    }
+
+    fn sent_to(&self, picked: &Picked, (attempts, began): (u32, Instant)) -> SentTo {
+        SentTo { upstream: self.upstream.clone(), endpoint: picked.endpoint.clone(), attempts, took: began.elapsed() }
+    }
+
+    /// Mirrors hear of a request once, when it was answered.
+    fn copy(&self, context: &Context, parts: &Parts, body: &Body) {
+        if self.copies.is_empty() {
+            return;
+        }
+        let whole = match body {
+            Body::None => Some(Bytes::new()),
+            Body::Kept(replay) => replay.whole(),
+            Body::Once(_) => None,
+        };
+        match whole {
+            Some(body) => mirror::send(context, self.copies.clone(), parts, &body),
+            None => tracing::debug!("no copy is sent: the body is too long to be kept, or has not come whole"),
+        }
+    }
+
+    fn hand_on(
+        self,
+        context: &mut Context,
+        outcome: Result<Sent, Failed>,
+        (deadline, picked): (Option<Pin<Box<Sleep>>>, Picked),
+    ) -> Served {
+        match outcome {
+            Ok(Sent { response, lease }) => {
+                Served::Theirs(Box::new(Theirs { response, lease, deadline, upgrade: self.upgrade, picked }))
+            }
+            Err(why) => {
+                tracing::debug!(upstream = %self.upstream, why = ?why.why, "a request failed");
+                failed(context, &why.why).into()
+            }
+        }
+    }
+}
+
+fn failed(context: &mut Context, why: &Failure) -> Local {
+    context.transport_failure = why.transport().map(Into::into);
+    Local::failed(why)
+}
+
+/// The attempt, unless it takes too long.
+async fn limited(
+    sending: impl Future<Output = Result<Sent, Failed>>,
+    deadline: &mut Option<Pin<Box<Sleep>>>,
+    per_try: Option<Duration>,
+) -> Result<Sent, Failed> {
+    let whole = async {
+        match deadline {
+            Some(deadline) => deadline.as_mut().await,
+            None => std::future::pending().await,
+        }
+    };
+    let own = async {
+        match per_try {
+            Some(time) => tokio::time::sleep(time).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        sent = sending => sent,
+        () = whole => Err(Failure::Timeout.into()),
+        () = own => Err(Failure::PerTryTimeout.into()),
+    }
+}
+
+/// Waits before a further attempt; false if the whole request's time is over first.
+async fn pause(wait: Duration, deadline: &mut Option<Pin<Box<Sleep>>>) -> bool {
+    match deadline {
+        None => {
+            tokio::time::sleep(wait).await;
+            true
+        }
+        Some(deadline) => tokio::select! {
+            () = tokio::time::sleep(wait) => true,
+            () = deadline.as_mut() => false,
+        },
+    }
+}
+
+/// The endpoint says itself when it wants the body that was announced.
+fn hold_back(request: Request<RequestBody>) -> Request<RequestBody> {
+    let (parts, body) = request.into_parts();
+    let (body, open) = body.held_back();
+    let mut request = Request::from_parts(parts, body);
+    let open = parking_lot::Mutex::new(Some(open));
+    hyper::ext::on_informational(&mut request, move |information| {
+        if information.status() == StatusCode::CONTINUE
+            && let Some(open) = open.lock().take()
+        {
+            // Whoever waited may have left.
+            let _left = open.send(());
+        }
+    });
+    request
+}
+
+impl From<&Failure> for retry::Failure {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::Connect(_) | Failure::ConnectTimeout | Failure::Dns(_) => Self::Connect,
+            Failure::Overflow => Self::Overflow,
+            Failure::Termination { before_request } => Self::Reset { sent: !before_request },
+            Failure::Reset { refused: true } => Self::Refused,
+            Failure::Reset { refused: false } | Failure::Protocol(_) => Self::Reset { sent: true },
+            Failure::PerTryTimeout => Self::PerTryTimeout,
+            Failure::Timeout | Failure::Downstream => Self::Timeout,
+            Failure::NoHealthyUpstream | Failure::NoCluster(_) => Self::NoEndpoint,
+        }
+    }
+}

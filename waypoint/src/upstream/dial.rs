@@ -1,0 +1,188 @@
+//! A new connection to an endpoint: through the mesh or straight.
+//!
+//! In: an endpoint, and on whose behalf. Out: a [`Carrier`]. Absent on purpose: TLS of the destination's own (see `tls`),
+//! keeping connections (see `pool`).
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use lateen_hbone::{
+    client::{self, Client, ConnectError, OpenError},
+    pool::PoolError,
+    request::{Connect, Forwarded, TraceParent},
+};
+use lateen_identity::{
+    handshake::{self, HANDSHAKE_TIMEOUT, HandshakeError},
+    keeper::KeeperError,
+};
+use lateen_net::dial::{self, DialOptions};
+use lateen_rt::deadline::{Elapsed, within};
+use lateen_types::{
+    id::SpiffeId,
+    name::{Hostname, WorkloadUid},
+};
+
+use super::{
+    endpoint::{At, Endpoint, Way},
+    wire::Carrier,
+};
+use crate::lane::Lane;
+
+/// Where tunnels are taken.
+const HBONE_PORT: u16 = 15008;
+/// How long a name may take.
+const DNS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What tells the connections that carry tunnels apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HopKey {
+    to: SocketAddr,
+    workload: Option<WorkloadUid>,
+    accepted: Vec<SpiffeId>,
+}
+
+/// Who is at the other end of a connection that carries tunnels.
+#[derive(Debug, Clone)]
+pub struct Met {
+    /// Its proven identity.
+    pub peer: SpiffeId,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DialError {
+    /// We cannot prove who we are.
+    #[error("no certificate: {0}")]
+    Certificate(#[from] KeeperError),
+    /// TCP.
+    #[error("{0}")]
+    Tcp(Arc<dial::DialError>),
+    /// TLS with the endpoint's ztunnel, or with the endpoint.
+    #[error("{0}")]
+    Tls(Arc<HandshakeError>),
+    /// HTTP/2 of the connection that carries tunnels.
+    #[error("{0}")]
+    Http(Arc<OpenError>),
+    /// The tunnel was not opened.
+    #[error("{0}")]
+    Connect(Arc<ConnectError>),
+    /// A name is not known.
+    #[error("{name} has no address: {reason}")]
+    Name {
+        /// The name.
+        name: Hostname,
+        /// What the resolver says.
+        reason: Arc<str>,
+    },
+    /// Something took too long.
+    #[error(transparent)]
+    Timeout(#[from] Elapsed),
+    /// There are too many connections that carry tunnels.
+    #[error("no more than {0} tunnel connections are kept, and all are in use")]
+    Full(usize),
+    /// What the destination's own TLS needs is missing or was refused.
+    #[error("TLS of the destination: {0}")]
+    Destination(Arc<str>),
+    /// The endpoint speaks no HTTP.
+    #[error("the connection could not be begun: {0}")]
+    Begin(Arc<str>),
+}
+
+impl DialError {
+    /// Whether it was only too slow.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Timeout(_) => true,
+            Self::Tcp(error) => matches!(**error, dial::DialError::Timeout { .. }),
+            Self::Connect(error) => matches!(**error, ConnectError::Timeout(_)),
+            Self::Tls(error) => matches!(**error, HandshakeError::Timeout(_)),
+            Self::Http(error) => matches!(**error, OpenError::Timeout(_)),
+            Self::Certificate(_) | Self::Name { .. } | Self::Full(_) | Self::Destination(_) | Self::Begin(_) => false,
+        }
+    }
+}
+
+impl From<PoolError<DialError>> for DialError {
+    fn from(error: PoolError<DialError>) -> Self {
+        match error {
+            PoolError::Dial(error) => (*error).clone(),
+            PoolError::Full(max) => Self::Full(max),
+            PoolError::Connect(error) => Self::Connect(Arc::new(error)),
+        }
+    }
+}
+
+/// On whose behalf a connection is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct For {
+    /// The client whose request needs it first.
+    pub client: SocketAddr,
+    /// How long it may take altogether.
+    pub timeout: Duration,
+    /// TCP keepalive of plain connections.
+    pub keepalive: Option<lateen_net::options::Keepalive>,
+}
+
+/// A connection to `endpoint`. Dropping the future gives it up.
+pub async fn carrier(lane: &Lane, endpoint: &Endpoint, by: &For) -> Result<Carrier, DialError> {
+    let connecting = async {
+        let addr = address(endpoint).await?;
+        match endpoint.way() {
+            Way::Plain => Ok(Carrier::Plain(plain(addr, by).await?)),
+            Way::Tunnel => tunnel(lane, endpoint, addr, by).await,
+        }
+    };
+    within("connecting to the endpoint", by.timeout, connecting).await?
+}
+
+async fn plain(addr: SocketAddr, by: &For) -> Result<tokio::net::TcpStream, DialError> {
+    let options = DialOptions { keepalive: by.keepalive, timeout: by.timeout, ..DialOptions::default() };
+    dial::tcp(addr, &options).await.map_err(|error| DialError::Tcp(Arc::new(error)))
+}
+
+async fn tunnel(lane: &Lane, endpoint: &Endpoint, addr: SocketAddr, by: &For) -> Result<Carrier, DialError> {
+    let key = HopKey {
+        to: SocketAddr::new(addr.ip(), HBONE_PORT),
+        workload: endpoint.key.workload.clone(),
+        accepted: endpoint.accepted(),
+    };
+    let connect = Connect {
+        authority: addr.into(),
+        baggage: lane.shared.own.baggage.clone(),
+        forwarded: Forwarded {
+            client: by.client,
+            host: endpoint.service.as_ref().map(|service| service.key.hostname.clone()),
+        },
+        traceparent: TraceParent::random(),
+        network: None,
+    };
+    Ok(Carrier::Tunnel(lane.tunnels.connect(&key, &connect, || secure(lane, &key)).await?.tunnel))
+}
+
+/// A new connection for tunnels: TCP, mutual TLS, HTTP/2.
+async fn secure(lane: &Lane, key: &HopKey) -> Result<(Client, Met), DialError> {
+    let shared = &lane.shared;
+    // First, so that nothing is sent while we cannot prove who we are.
+    let ours = shared.keeper.certificate(&shared.own.identity).await?;
+    let stream = dial::tcp(key.to, &DialOptions::default()).await.map_err(|error| DialError::Tcp(Arc::new(error)))?;
+    let accepted = key.accepted.iter().cloned().collect();
+    let secured = handshake::connect(stream, &ours, accepted, HANDSHAKE_TIMEOUT).await;
+    let secured = secured.map_err(|error| DialError::Tls(Arc::new(error)))?;
+    let client = client::open(secured.stream, &shared.hbone, &lane.tasks, &lane.drain).await;
+    Ok((client.map_err(|error| DialError::Http(Arc::new(error)))?, Met { peer: secured.peer }))
+}
+
+/// The address of an endpoint; of a name each that it has in turn.
+async fn address(endpoint: &Endpoint) -> Result<SocketAddr, DialError> {
+    let hostname = match &endpoint.key.at {
+        At::Ip(ip) => return Ok(SocketAddr::new(*ip, endpoint.key.port)),
+        At::Host(hostname) => hostname,
+    };
+    let unknown = |reason: String| DialError::Name { name: hostname.clone(), reason: reason.into() };
+    let looking = tokio::net::lookup_host((hostname.as_str(), endpoint.key.port));
+    let found: Vec<SocketAddr> =
+        within("resolving a name", DNS_TIMEOUT, looking).await?.map_err(|error| unknown(error.to_string()))?.collect();
+    match found.len() {
+        0 => Err(unknown("the answer is empty".to_owned())),
+        count => Ok(found[rand::random_range(0..count)]),
+    }
+}

@@ -1,0 +1,8 @@
+//! The waypoint's data path against real sockets: what is sent, what arrives, how both sides end.
+
+mod endpoints;
+mod limits;
+mod mesh;
+mod messages;
+mod rig;
+mod smuggling;
