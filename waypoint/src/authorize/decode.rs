@@ -58,8 +58,14 @@ pub fn stand_in(name: &str, bytes: &[u8]) -> Option<Policy> {
     if was_read && (message.dry_run || action == Action::Audit) {
         return None;
     }
-    let key = name.parse().or_else(|_| format!("{}/{}", message.namespace, message.name).parse()).ok()?;
-    Some(Policy::unreadable(key, action))
+    Some(Policy::unreadable(key_of(name), action))
+}
+
+/// The policy in a resource's name, which ends in "<namespace>/<name>"; whatever else it is, refusals have to name it.
+pub(super) fn key_of(resource: &str) -> PolicyKey {
+    let mut parts = resource.rsplit('/');
+    let name = parts.next().unwrap_or_default();
+    PolicyKey { namespace: parts.next().unwrap_or_default().into(), name: name.into() }
 }
 
 fn action(given: i32) -> Option<Action> {

@@ -6,7 +6,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use lateen_policy::l7::{Policies, Policy};
-use lateen_types::name::{NamespacedHostname, PolicyKey};
+use lateen_types::name::NamespacedHostname;
+
+use super::decode::key_of;
 
 /// All sets of one moment.
 #[derive(Debug, Clone, Default)]
@@ -46,11 +48,6 @@ impl Guard {
         };
         self.of.len() == of.len() && self.of.iter().zip(of).all(same)
     }
-}
-
-/// A name as the key it is; one that is none still has to be named in refusals.
-fn key_of(name: &str) -> PolicyKey {
-    name.parse().unwrap_or_else(|_| PolicyKey { namespace: "".into(), name: name.into() })
 }
 
 impl Guards {

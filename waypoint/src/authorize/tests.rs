@@ -128,6 +128,8 @@ fn what_cannot_be_read_is_named_and_refuses() {
     assert!(refused(&message("", wire::Action::Deny, vec![])).contains("name"));
     assert!(decode::policy(b"\xff\xff").is_err());
 
+    let held = decode::stand_in("w/gw/foo/s.foo.svc.cluster.local/foo/p", b"\xff").expect("a stand-in");
+    assert_eq!((held.key.to_string().as_str(), held.unreadable), ("foo/p", true), "resources are named by their place");
     let actions = |bytes: &[u8]| decode::stand_in("foo/p", bytes).map(|policy| (policy.action, policy.rules.len()));
     use lateen_policy::l7::Action;
     assert_eq!(actions(&blocks.encode_to_vec()), Some((Action::Allow, 0)));
