@@ -6,6 +6,7 @@ use lateen_cluster::{api::TargetRef, store::Key};
 
 use super::{
     Mesh,
+    authorization::l7::Derived,
     word::{Truth, Word},
 };
 use crate::facts::AuthorizationPolicy;
@@ -22,7 +23,7 @@ pub enum Target {
 }
 
 /// What a policy may be attached to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ask {
     /// A Kubernetes service.
     Service(Key),
@@ -42,7 +43,15 @@ pub fn references(policy: &AuthorizationPolicy) -> impl Iterator<Item = &TargetR
     policy.spec.target_ref.iter().chain(policy.spec.target_refs.iter().flatten())
 }
 
-/// What the policy's author is told.
+/// What the policy's author is told, with what of it waypoints cannot enforce.
+pub fn word_with(lost: &Derived, word: Word) -> Word {
+    let Some(consequence) = lost.consequence.filter(|_| word.truth == Truth::True) else { return word };
+    let message = format!("{}; but waypoints cannot enforce {}: {consequence}", word.message, lost.lost.join("; "));
+    let reason = if word.reason == "Accepted" { "UnsupportedValue" } else { word.reason };
+    Word { reason, message, ..word }
+}
+
+/// What the policy's author is told of its targets.
 pub fn word(mesh: &Mesh, key: &Key, policy: &AuthorizationPolicy, look: &dyn Fn(&Ask) -> Target) -> Word {
     let results: Vec<(String, Outcome)> = references(policy)
         .map(|reference| (format!("{}/{}", reference.kind, reference.name), outcome(mesh, key, reference, look)))
@@ -58,6 +67,27 @@ pub fn word(mesh: &Mesh, key: &Key, policy: &AuthorizationPolicy, look: &dyn Fn(
         (0, _) => told(Truth::True, "Accepted", "attached to all targets".to_owned()),
         (bad_count, all) if bad_count == all => told(Truth::False, "Invalid", bad.join("; ")),
         _ => told(Truth::True, "PartiallyInvalid", bad.join("; ")),
+    }
+}
+
+/// What the policy may be attached to; references that are none, or lead elsewhere, are passed over.
+pub fn asks(key: &Key, policy: &AuthorizationPolicy) -> impl Iterator<Item = Ask> {
+    references(policy).filter(|reference| is_own(key, reference)).filter_map(|reference| ask(key, reference))
+}
+
+/// A reference into another namespace is none.
+fn is_own(key: &Key, reference: &TargetRef) -> bool {
+    reference.namespace.as_deref().is_none_or(|namespace| namespace.is_empty() || *namespace == *key.namespace)
+}
+
+fn ask(key: &Key, reference: &TargetRef) -> Option<Ask> {
+    let named = Key::new(&key.namespace, &reference.name);
+    match (reference.group.as_deref().unwrap_or_default(), reference.kind.as_str()) {
+        ("" | "core", "Service") => Some(Ask::Service(named)),
+        ("networking.istio.io", "ServiceEntry") => Some(Ask::ServiceEntry(named)),
+        ("gateway.networking.k8s.io", "Gateway") => Some(Ask::Gateway(named)),
+        ("gateway.networking.k8s.io", "GatewayClass") => Some(Ask::GatewayClass(reference.name.clone())),
+        _ => None,
     }
 }
 
@@ -92,29 +122,22 @@ impl Outcome {
             Self::OtherNamespace => "may not be in another namespace than the policy",
             Self::NoSuchKind => "is none of Service, ServiceEntry, Gateway and GatewayClass of their groups",
             Self::NotRoot => "may only be named by a policy of the root namespace",
-            Self::OtherClass => "must be istio-waypoint",
+            Self::OtherClass => "must be istio-waypoint or lateen-waypoint",
         };
         format!("{name} {why}")
     }
 }
 
 fn outcome(mesh: &Mesh, key: &Key, reference: &TargetRef, look: &dyn Fn(&Ask) -> Target) -> Outcome {
-    if reference.namespace.as_deref().is_some_and(|namespace| !namespace.is_empty() && *namespace != *key.namespace) {
+    if !is_own(key, reference) {
         return Outcome::OtherNamespace;
     }
-    let named = Key::new(&key.namespace, &reference.name);
-    let ask = match (reference.group.as_deref().unwrap_or_default(), reference.kind.as_str()) {
-        ("" | "core", "Service") => Ask::Service(named),
-        ("networking.istio.io", "ServiceEntry") => Ask::ServiceEntry(named),
-        ("gateway.networking.k8s.io", "Gateway") => Ask::Gateway(named),
-        ("gateway.networking.k8s.io", "GatewayClass") => Ask::GatewayClass(reference.name.clone()),
-        _ => return Outcome::NoSuchKind,
-    };
+    let Some(ask) = ask(key, reference) else { return Outcome::NoSuchKind };
     if let Ask::GatewayClass(class) = &ask {
         if *key.namespace != *mesh.root_namespace {
             return Outcome::NotRoot;
         }
-        if class != "istio-waypoint" {
+        if !["istio-waypoint", "lateen-waypoint"].contains(&class.as_str()) {
             return Outcome::OtherClass;
         }
     }

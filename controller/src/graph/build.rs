@@ -204,7 +204,10 @@ impl Graph {
             return Made { told: told.into(), enforcing, ..Made::default() };
         };
         let made = derive::authorization::derive(&self.mesh, key, policy);
-        let at_waypoint = policy.has_target().then(|| targets::word(&self.mesh, key, policy, &|ask| self.target(ask)));
+        let at_waypoint = policy.has_target().then(|| {
+            let lost = derive::authorization::l7::derive(&self.mesh, key, policy);
+            targets::word_with(&lost, targets::word(&self.mesh, key, policy, &|ask| self.target(ask)))
+        });
         let enforcing =
             Enforcing { object: object.clone(), generation: policy.generation, what: Some(made.enforceable) };
         let word = made.condition.map(|condition| condition.word());

@@ -7,7 +7,7 @@
 //! | namespace | its services and entries; its workloads when labels change; everything when the network does |
 //! | service | itself, workloads its selector matched before or after, its slices and the pods they name, entries of its name |
 //! | slice | itself, the pods it named before or after |
-//! | authorization policy | itself, workloads its selector matched before or after |
+//! | authorization policy | itself, workloads its selector matched before or after; waypoints and services it names or named |
 //! | peer authentication | the policy that refuses plaintext, all peer policies and workloads of its reach |
 //! | service entry | its hosts, all entries that claim one of them, and the workloads these select |
 //! | workload entry | itself |
@@ -27,7 +27,7 @@ use lateen_types::label::Labels;
 
 use super::{Derived, Graph, Place, Thing, Update};
 use crate::{
-    derive::{gateway, host_matches},
+    derive::{gateway, host_matches, targets},
     facts::{
         self, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, PeerAuthentication, Pod, Service,
         ServiceEntry, VirtualService,
@@ -67,6 +67,9 @@ impl Graph {
                 for policy in [&old, &new].into_iter().flatten() {
                     if let Some(selector) = &policy.selector {
                         self.ruled(&key.namespace, selector, dirty);
+                    }
+                    for target in targets::asks(&key, policy) {
+                        dirty.extend(self.lookers.of(&Thing::Ruled(target)).cloned());
                     }
                 }
                 dirty.insert(Derived::Policy(key));
@@ -137,7 +140,7 @@ impl Graph {
             Thing::Host(host) | Thing::Routes(host) | Thing::Bound(host) => {
                 names(host) && **known == thing(host.clone())
             }
-            Thing::Gateway(_) | Thing::VirtualService(_) | Thing::Namespace(_) => false,
+            Thing::Gateway(_) | Thing::VirtualService(_) | Thing::Namespace(_) | Thing::Ruled(_) => false,
         });
         dirty.extend(others.flat_map(|known| self.lookers.of(known).cloned()));
     }

@@ -9,6 +9,7 @@ mod bindings;
 mod build;
 mod dirty;
 mod eyes;
+mod guards;
 mod hosts;
 mod proxies;
 mod resource;
@@ -35,7 +36,7 @@ pub use told::{Enforcing, Kind, Object, Reporter, Told};
 use world::{Index, World};
 
 use crate::{
-    derive::{Mesh, backend::ServiceName},
+    derive::{Mesh, backend::ServiceName, targets::Ask},
     facts::{
         AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, Node,
         PeerAuthentication, Pod, Service, ServiceEntry, VirtualService, WorkloadEntry,
@@ -140,6 +141,8 @@ enum Thing {
     Bound(String),
     VirtualService(Key),
     Namespace(Arc<str>),
+    /// The policies with this target.
+    Ruled(Ask),
 }
 
 /// What is different now.

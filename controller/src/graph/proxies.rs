@@ -6,7 +6,7 @@ use lateen_cluster::store::Key;
 use lateen_types::label::Labels;
 use lateen_wire::type_url;
 
-use super::{Graph, Made, Place, Thing, bindings::Bound, resource};
+use super::{Graph, Made, Place, Thing, bindings::Bound, guards::Guard, resource};
 use crate::{
     derive::{
         backend::{Backend, ServiceName},
@@ -29,14 +29,16 @@ impl Graph {
         let Some(backend) = self.backend(&place.service, &looked) else {
             return Made { looked_at: taken(looked), ..Made::default() };
         };
-        let policies = self.policies_at(place);
+        let guards = self.guards_at(place, &looked);
+        let policies = guards.iter().map(Guard::name).collect();
         let eyes = self.eyes(&place.gateway, &looked);
         let service = served::derive(&backend, policies, &mut |port| eyes.routes(&backend, port));
         let to = |service| Place { gateway: place.gateway.clone(), service };
         let uses = served::destinations(&service).map(to).collect();
         let name = proxy::name_at(&place.gateway, &place.service);
+        let served = resource::own(type_url::SERVICE, &name, &service, &place.gateway);
         Made {
-            resources: vec![resource::own(type_url::SERVICE, &name, &service, &place.gateway)],
+            resources: guards.iter().map(Guard::resource).chain([served]).collect(),
             looked_at: taken(looked),
             uses,
             ..Made::default()
@@ -72,7 +74,10 @@ impl Graph {
         };
         let mut labels = self.labels_of(key);
         labels.retain(|label, _| self.world.label_keys.contains_key(label));
-        let mut around = proxy::Around { labels, ..proxy::Around::default() };
+        let looked = Looked::default();
+        let guards = self.guards_of(key, found, &looked);
+        let policies = guards.iter().map(Guard::name).collect();
+        let mut around = proxy::Around { labels, policies, ..proxy::Around::default() };
         for bound in self.bindings.served(key) {
             match bound {
                 Bound::Service(service) => around.services.push(service),
@@ -80,13 +85,12 @@ impl Graph {
             }
         }
         let made = proxy::waypoint(key, found, around);
-        let resource = resource::own(type_url::PROXY, &key.to_string(), &made, key);
-        Made { resources: vec![resource], ..Made::default() }
-    }
-
-    /// Names of the policies that a waypoint enforces for a service.
-    fn policies_at(&self, _place: &Place) -> Vec<String> {
-        Vec::new()
+        let proxy = resource::own(type_url::PROXY, &key.to_string(), &made, key);
+        Made {
+            resources: guards.iter().map(Guard::resource).chain([proxy]).collect(),
+            looked_at: taken(looked),
+            ..Made::default()
+        }
     }
 
     /// What layer 7 knows of a service.

@@ -1,5 +1,6 @@
 //! The graph against the slow, obvious way: deriving everything anew from the same objects.
 
+mod guards;
 mod rules;
 mod show;
 mod waypoints;
@@ -401,8 +402,8 @@ fn a_waypoint_binds_once_it_is_there_and_lets_go_with_it() {
         Publish::Put(type_url, _) | Publish::Remove(type_url, _) => *type_url,
     });
     let kinds: BTreeSet<&str> = kinds.collect();
-    let expected = [type_url::ADDRESS, type_url::DESTINATION, type_url::PROXY, type_url::SERVICE];
-    assert_eq!((kinds, second.changes.len()), (expected.into(), 4), "the service, and what its waypoint needs of it");
+    let expected = [type_url::ADDRESS, type_url::DESTINATION, type_url::POLICY, type_url::PROXY, type_url::SERVICE];
+    assert_eq!((kinds, second.changes.len()), (expected.into(), 5), "the service, and what its waypoint needs of it");
     assert_eq!(reasons(&second, Kind::AuthorizationPolicy), ["Accepted"]);
     let third = graph.apply(&mesh(), vec![Update::Gateway(key, None)]);
     assert_eq!(reasons(&third, Kind::Service), ["WaypointIsNotReady"]);

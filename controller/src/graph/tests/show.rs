@@ -137,8 +137,13 @@ impl Cluster {
 
     /// Reason and message of each condition told of an object.
     pub(super) fn said(&self, kind: Kind, name: &str) -> Vec<String> {
+        self.said_by(Reporter::Routes, kind, name)
+    }
+
+    /// The same, of what another reporter says.
+    pub(super) fn said_by(&self, reporter: Reporter, kind: Kind, name: &str) -> Vec<String> {
         let object = Object { kind, key: Key::new("shop", name) };
-        let told = self.told.get(&(object, Reporter::Routes)).expect("something was told");
+        let told = self.told.get(&(object, reporter)).expect("something was told");
         told.words.iter().map(|word| format!("{} {}: {}", word.kind, word.reason, word.message)).collect()
     }
 }
@@ -165,6 +170,7 @@ fn update_of((version, kind): (&str, &str), key: Key, object: DynamicObject, gon
         "Service" => Update::Service(key, value(Service::read(typed(&object)), gone)),
         "Pod" => Update::Pod(key, value(Pod::read(typed(&object)), gone)),
         "ServiceEntry" => Update::Entry(key, value(ServiceEntry::read(&object), gone)),
+        "AuthorizationPolicy" => Update::Policy(key, value(facts::AuthorizationPolicy::read(&object), gone)),
         "VirtualService" => Update::VirtualService(key, value(VirtualService::read(&object), gone)),
         "DestinationRule" => Update::Rule(key, value(DestinationRule::read(&object), gone)),
         "Gateway" if version.starts_with("gateway.") => {
