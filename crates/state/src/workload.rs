@@ -84,6 +84,8 @@ pub struct Template {
     pub network_mode: NetworkMode,
     /// Their weight among endpoints; 0 is never chosen.
     pub capacity: u32,
+    /// Those of their labels by which endpoints are chosen; none where nobody does.
+    pub labels: Labels,
 }
 
 impl Deref for Workload {
@@ -218,6 +220,37 @@ pub struct Locality {
     pub zone: Box<str>,
     /// Within the zone.
     pub subzone: Box<str>,
+}
+
+/// A few labels, by key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Labels(Box<[Label]>);
+
+/// One label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Label {
+    key: Box<str>,
+    value: Box<str>,
+}
+
+impl Labels {
+    /// The value of `key`.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|label| *label.key == *key).map(|label| &*label.value)
+    }
+
+    /// All pairs.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|label| (&*label.key, &*label.value))
+    }
+}
+
+impl FromIterator<(String, String)> for Labels {
+    /// Of two entries for one key the later wins.
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        let sorted: BTreeMap<String, String> = pairs.into_iter().collect();
+        Self(sorted.into_iter().map(|(key, value)| Label { key: key.into(), value: value.into() }).collect())
+    }
 }
 
 /// The services of a workload, by key, with its own port mapping for each.

@@ -13,6 +13,7 @@ use lateen_types::{
     name::{ClusterId, NamespacedHostname, PolicyKey},
 };
 use lateen_wire::workload as wire;
+use prost::Message as _;
 
 use super::{DecodeError, known, word};
 use crate::{
@@ -21,8 +22,8 @@ use crate::{
         HealthPolicy, IpFamilies, LoadBalancing, Mode, NetworkCidr, Scope, Service, Visibility, WeightedWaypoint,
     },
     workload::{
-        ApplicationProtocol, ApplicationTunnel, Health, Locality, NetworkMode, Place, PortMap, Services, Template,
-        Tunnel, Workload, WorkloadType,
+        ApplicationProtocol, ApplicationTunnel, Health, Labels, Locality, NetworkMode, Place, PortMap, Services,
+        Template, Tunnel, Workload, WorkloadType,
     },
 };
 
@@ -85,7 +86,20 @@ fn template(from: wire::Workload) -> Result<Template, DecodeError> {
             wire::NetworkMode::HostNetwork => NetworkMode::HostNetwork,
         },
         capacity: from.capacity.unwrap_or(1),
+        labels: labels(from.extensions)?,
     })
+}
+
+/// The extension that carries the labels by which endpoints are chosen.
+const LABELS: &str = "lateen.labels";
+
+fn labels(extensions: Vec<wire::Extension>) -> Result<Labels, DecodeError> {
+    let ours = extensions.into_iter().find(|extension| extension.name == LABELS);
+    let Some(config) = ours.and_then(|extension| extension.config) else { return Ok(Labels::default()) };
+    let read = lateen_wire::proxy::Labels::decode(&config.value[..]);
+    let reason = "lateen.labels does not hold lateen.proxy.Labels";
+    read.map(|labels| labels.labels.into_iter().collect())
+        .map_err(|_| DecodeError::Field { field: "extensions", reason })
 }
 
 fn tunnel(from: &wire::Workload) -> Result<Tunnel, DecodeError> {

@@ -39,6 +39,25 @@ fn what_the_wire_leaves_out_has_its_default() {
 }
 
 #[test]
+fn labels_come_in_an_extension_of_ours() {
+    let extension = |name: &str, value: Vec<u8>| wire::Extension {
+        name: name.into(),
+        config: Some(prost_types::Any { type_url: lateen_wire::type_url::LABELS.into(), value }),
+    };
+    let labels = lateen_wire::proxy::Labels { labels: [("version".to_owned(), "v1".to_owned())].into() };
+    let with = |extensions| encode_workload(wire::Workload { extensions, ..pod() });
+    let read = |bytes: &[u8]| match address(bytes) {
+        Ok(Change::Workload(workload)) => workload,
+        other => panic!("{other:?} is no workload"),
+    };
+    let known = read(&with(vec![extension("other", vec![0xff]), extension("lateen.labels", labels.encode_to_vec())]));
+    assert_eq!((known.labels.value("version"), known.labels.value("app")), (Some("v1"), None));
+    assert_eq!(known.labels.iter().collect::<Vec<_>>(), [("version", "v1")]);
+    assert_eq!(read(&with(vec![extension("other", vec![0xff])])).labels.iter().count(), 0);
+    refused(&with(vec![extension("lateen.labels", vec![0xff])]), "extensions: lateen.labels");
+}
+
+#[test]
 fn addresses_have_four_or_sixteen_bytes() {
     for length in [4, 16] {
         let bytes = encode_workload(wire::Workload { addresses: vec![vec![1; length]], ..pod() });
