@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode};
 
+#[cfg(test)]
+mod tests;
+
 /// When a route tries again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+use lateen_state::workload::Labels;
 use lateen_types::name::NamespacedHostname;
 
 use super::service::Protocol;
@@ -46,6 +47,13 @@ pub struct Cluster {
     pub resolution: Resolution,
     /// Why it must not be used (503); requests are refused then.
     pub unusable: Option<Arc<str>>,
+}
+
+impl Cluster {
+    /// Whether an endpoint with these labels belongs to the subset.
+    pub fn takes(&self, labels: &Labels) -> bool {
+        self.labels.iter().all(|(key, value)| labels.value(key) == Some(&**value))
+    }
 }
 
 /// Where endpoints come from.

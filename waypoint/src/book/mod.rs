@@ -16,6 +16,8 @@ pub mod route;
 pub mod service;
 mod store;
 pub mod tcp;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -12,3 +12,5 @@ pub mod mirror;
 pub mod redirect;
 pub mod rewrite;
 pub mod session;
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ mod condition;
 mod hosts;
 mod paths;
 pub mod regexes;
+#[cfg(test)]
+mod tests;
 mod text;
 mod trie;
 

@@ -122,7 +122,7 @@ impl EndpointHealth {
         }
     }
 
-    pub(super) fn set_ejected(&self, ejected: bool) {
+    pub(crate) fn set_ejected(&self, ejected: bool) {
         self.ejected.store(ejected, Relaxed);
     }
 

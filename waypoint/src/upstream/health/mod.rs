@@ -6,6 +6,8 @@
 mod breaker;
 mod ejections;
 mod endpoint;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
