@@ -23,6 +23,7 @@ pub struct Policies {
     requests: Table,
     connections: Table,
     missing: Vec<PolicyKey>,
+    needs_sni: bool,
 }
 
 /// The answer.
@@ -137,12 +138,18 @@ impl Policies {
             requests: Table::new(policies, |rule, _| Some(rule.clone())),
             connections: Table::new(policies, Rule::on_tcp),
             missing,
+            needs_sni: policies.iter().flat_map(|policy| &policy.rules).any(|rule| rule.needs_sni()),
         }
     }
 
     /// Whether nothing holds here at all.
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty() && self.requests.is_empty()
+    }
+
+    /// Whether a connection's server name must be known before it is judged.
+    pub fn needs_sni(&self) -> bool {
+        self.needs_sni
     }
 
     fn table(&self, facts: &Facts<'_>) -> &Table {

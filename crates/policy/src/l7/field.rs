@@ -181,6 +181,11 @@ impl Field {
         }
     }
 
+    /// Whether it asks for the server name of TLS.
+    pub(super) fn needs_sni(&self) -> bool {
+        matches!(self.0, Test::Word(Word::Sni, _))
+    }
+
     pub(super) fn holds(&self, subject: &Subject<'_>) -> bool {
         let facts = subject.facts;
         match &self.0 {

@@ -74,6 +74,10 @@ impl Rule {
         self.clauses.iter().all(|clause| clause.matches(subject))
     }
 
+    pub(super) fn needs_sni(&self) -> bool {
+        self.clauses.iter().flat_map(|clause| &clause.matches).flat_map(|one| &one.fields).any(Field::needs_sni)
+    }
+
     fn needs_http(&self) -> bool {
         self.clauses.iter().flat_map(|clause| &clause.matches).flat_map(|one| &one.fields).any(Field::needs_http)
     }

@@ -235,6 +235,14 @@ fn beginnings_and_ends_are_found_however_they_nest() {
 }
 
 #[test]
+fn who_asks_for_a_server_name_says_so() {
+    let asking =
+        |attribute| set(&[policy("p", Action::Deny, vec![rule(0, vec![vec![vec![field(attribute, &["x"], &[])]]])])]);
+    assert!(asking(Attribute::Sni).needs_sni());
+    assert!(!asking(Attribute::Host).needs_sni());
+}
+
+#[test]
 fn dry_run_and_audit_are_noted_not_enforced() {
     let headers = Listed::default();
     let facts = nobody(&headers);
