@@ -36,7 +36,7 @@ use lateen_rt::{
 use lateen_state::{wait::Asked, world::WorldStore};
 use lateen_telemetry::{
     log::{self, Log},
-    metrics::{Registry, process_collector, runtime_collector},
+    metrics::{Description, Registry, process_collector, runtime_collector},
 };
 use lateen_wire::type_url;
 use lateen_xds::client::{self, Client, Mode, Subscription};
@@ -53,6 +53,7 @@ use crate::{
     door,
     feed::Feed,
     lane::{Lane, Own, Shared},
+    report::{self, Reporting, Writer},
     upkeep,
     upstream::pool::Clusters,
 };
@@ -70,14 +71,18 @@ const TUNNEL_STREAMS_MAX: u32 = 100;
 pub fn run(config: &Config) -> anyhow::Result<()> {
     lateen_net::trim::keep_freed();
     let log = log::init(&config.log).context("starting the log")?;
-    let registry = Registry::new(catalogue::TABLE);
+    let table: Vec<Description> = [catalogue::TABLE, report::catalogue::TABLE].concat();
+    let registry = Registry::new(&table);
     registry.install().context("installing the metrics registry")?;
     let data = Threads::start("waypoint", config.worker_threads, END_TIMEOUT).context("the data path's threads")?;
     registry.collect_from(process_collector);
     registry.collect_from(runtime_collector(data.lanes().all().to_vec()));
     metrics::gauge!("istio_build", "component" => "proxy", "tag" => config.version.clone()).set(1.0);
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the control thread")?;
-    let ended = control.block_on(serve(config, &log, &registry, data.lanes()));
+    // Dropped last: what is queued is written.
+    let records = Writer::start(std::io::stdout()).context("the thread of access records")?;
+    let reporting = Arc::new(Reporting::new(records.log(), &config.place.pod));
+    let ended = control.block_on(serve(config, &log, &registry, (data.lanes(), reporting)));
     data.end();
     ended
 }
@@ -93,7 +98,12 @@ struct Owners {
     doors: Drain,
 }
 
-async fn serve(config: &Config, log: &Log, registry: &Registry, lanes: &Lanes) -> anyhow::Result<()> {
+async fn serve(
+    config: &Config,
+    log: &Log,
+    registry: &Registry,
+    (lanes, reporting): (&Lanes, Arc<Reporting>),
+) -> anyhow::Result<()> {
     let process = Drain::new();
     let owners = Owners {
         control: Tasks::new(),
@@ -113,10 +123,11 @@ async fn serve(config: &Config, log: &Log, registry: &Registry, lanes: &Lanes) -
         admin::readiness(config, readiness, (&owners.data, &owners.process))?;
     }
     let (feed, mut complete) = control(config, &owners)?;
-    let shared = Arc::new(shared(config, &owners, &feed)?);
+    let shared = Arc::new(shared(config, &owners, &feed, reporting)?);
     let shown = admin::Shown { log, registry, shared: &shared, stop: &stop };
     admin::metrics_and_admin(config, &shown, (&owners.control, &owners.process))?;
     owners.control.spawn("upkeep", upkeep::memory(owners.process.clone()));
+    owners.control.spawn("series", upkeep::series(registry.clone(), owners.process.clone()));
 
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
@@ -177,7 +188,7 @@ fn control(config: &Config, owners: &Owners) -> anyhow::Result<(Feed, watch::Rec
     Ok((feed, complete))
 }
 
-fn shared(config: &Config, owners: &Owners, feed: &Feed) -> anyhow::Result<Shared> {
+fn shared(config: &Config, owners: &Owners, feed: &Feed, reporting: Arc<Reporting>) -> anyhow::Result<Shared> {
     let ca = channel::channel(&config.ca.server).context("CA_ADDRESS")?;
     let issuer = CaClient::new(ca, config.ca.secret_ttl, Asking::ForOurselves);
     let keeper = Keeper::new(issuer, Clock::default(), &owners.control, &owners.process);
@@ -190,6 +201,7 @@ fn shared(config: &Config, owners: &Owners, feed: &Feed) -> anyhow::Result<Share
         keeper,
         clusters: Clusters::new(owners.lanes.all().len()),
         hbone: Hbone { server_streams_max: TUNNEL_STREAMS_MAX, ..Hbone::default() },
+        reporting,
         leaving: AtomicBool::new(false),
     })
 }

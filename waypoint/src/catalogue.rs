@@ -1,6 +1,6 @@
 //! Every metric of this program, in one table: what a scrape may show.
 //!
-//! In: nothing. Out: names, kinds, units, words. Absent on purpose: the traffic families, which `report` adds.
+//! In: nothing. Out: names, kinds, units, words. Absent on purpose: the traffic families (see `report::catalogue`).
 
 use lateen_telemetry::metrics::{Description, Kind};
 

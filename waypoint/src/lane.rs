@@ -26,6 +26,7 @@ use lateen_types::{
 use crate::{
     book::BookStore,
     config::Place,
+    report::Reporting,
     upstream::{
         dial::{DialError, HopKey, Met},
         pool::Clusters,
@@ -48,6 +49,8 @@ pub struct Shared {
     pub clusters: Clusters,
     /// Tunnels' numbers.
     pub hbone: Hbone,
+    /// Where requests are told of.
+    pub reporting: Arc<Reporting>,
     /// Set once the process is about to end: connections are told to go elsewhere with their next answer.
     pub leaving: AtomicBool,
 }

@@ -26,5 +26,6 @@ pub mod rewound;
 pub mod route;
 pub mod serve;
 pub mod tcp;
+pub mod told;
 pub mod upkeep;
 pub mod upstream;

@@ -9,14 +9,22 @@ use http::StatusCode;
 use lateen_hbone::server::Arrival as Tunnelled;
 use lateen_net::splice::{Duplex, End, Meter, Outcome, splice};
 use lateen_rt::deadline::within;
+use lateen_types::name::NamespacedHostname;
 use rustls::server::Acceptor;
+use smallvec::SmallVec;
 
 use crate::{
     arrival::{Arrival, Target},
+    authorize,
     book::{self, Book, Upstream, tcp::TcpRoutes},
     lane::Lane,
     pick,
+    report::{
+        Ending,
+        tcp::{Ends, Opening, Report},
+    },
     rewound::Rewound,
+    told,
     upstream::{
         dial::{self, For},
         endpoint::Endpoint,
@@ -29,6 +37,8 @@ use crate::{
 
 /// How long a ClientHello may take.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often bytes that passed are added to the counters (the reference's number).
+const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 /// A longer one is none.
 const HELLO_MAX: usize = 32 * 1024;
 
@@ -43,12 +53,13 @@ pub async fn tunnelled(lane: &Arc<Lane>, arrival: Arrival, tunnelled: Tunnelled)
     }
     match reach(lane, &book, &arrival, None).await {
         Ok(reached) => match tunnelled.accept(None) {
-            Ok(tunnel) => carry(lane, tunnel, reached).await,
+            Ok(tunnel) => carry(lane, tunnel, (&book, &arrival), reached).await,
             Err(error) => tracing::debug!(%error, "the client did not wait for its tunnel"),
         },
         Err(why) => {
-            refused(&arrival, &why);
-            if let Err(error) = tunnelled.refuse(StatusCode::SERVICE_UNAVAILABLE) {
+            let status = why.status();
+            refused(lane, (&book, &arrival), why);
+            if let Err(error) = tunnelled.refuse(status) {
                 tracing::debug!(%error, "the client did not wait for its answer");
             }
         }
@@ -67,21 +78,94 @@ pub async fn stream<S: Duplex>(lane: &Arc<Lane>, arrival: Arrival, mut stream: R
         }
     }
     match reach(lane, &book, &arrival, server_name.as_deref()).await {
-        Ok(reached) => carry(lane, stream, reached).await,
+        Ok(reached) => carry(lane, stream, (&book, &arrival), reached).await,
         Err(why) => {
-            refused(&arrival, &why);
+            refused(lane, (&book, &arrival), why);
             stream.abort();
         }
     }
 }
 
-fn refused(arrival: &Arrival, why: &Failure) {
-    tracing::debug!(client = %arrival.caller.client, target = ?arrival.target, ?why, "a connection was refused");
+/// Why a connection is not carried.
+enum Refused {
+    /// Policy says no; in the words of the record.
+    Denied(String),
+    Failed(Failure),
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Refused {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Denied(_) => StatusCode::FORBIDDEN,
+            Self::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// Tells of a connection that ended before it began.
+fn refused(lane: &Lane, (book, arrival): (&Book, &Arrival), why: Refused) {
+    let ending = match why {
+        Refused::Denied(details) => Ending { termination: Some(details.into()), ..Ending::default() },
+        Refused::Failed(failure) => Ending {
+            flags: SmallVec::from_slice(&[failure.flag().0]),
+            transport_failure: failure.transport().map(Into::into),
+            ..Ending::default()
+        },
+    };
+    if let Some(report) = report(lane, (book, arrival), None) {
+        report.finish(ending);
+    }
+}
+
+/// The report of a connection, to `endpoint` if that is known.
+fn report(lane: &Lane, (book, arrival): (&Book, &Arrival), endpoint: Option<&Endpoint>) -> Option<Report> {
+    let proxy = book.proxy()?;
+    let (client, service) = (lane.client(&arrival.caller), lane.service(arrival));
+    let opening = Opening {
+        reporter: told::reporter(proxy.role),
+        client: &client,
+        format: proxy.options.access_log.as_ref(),
+        ends: Ends { remote: arrival.caller.client, local: arrival.destination() },
+        service: service.as_ref(),
+        workload: endpoint.and_then(|endpoint| endpoint.workload.as_ref()),
+    };
+    Some(Report::open(&lane.shared.reporting, &opening))
+}
+
+/// Whether policy lets a connection pass.
+fn judge(book: &Book, arrival: &Arrival, server_name: Option<&str>) -> Result<(), Refused> {
+    let caller = &arrival.caller;
+    let facts = authorize::Facts {
+        identity: caller.peer.as_ref(),
+        source_ip: caller.client.ip(),
+        remote_ip: caller.client.ip(),
+        destination: arrival.destination(),
+        sni: server_name.or(caller.server_name.as_deref()),
+        request: None,
+    };
+    let verdict = authorize::decide(&book.guards().of(service_of(&arrival.target)), &facts);
+    crate::report::judged(&verdict);
+    verdict.refusal().map_or(Ok(()), |refusal| Err(Refused::Denied(refusal.to_string())))
+}
+
+fn service_of(target: &Target) -> Option<&NamespacedHostname> {
+    match target {
+        Target::Service { key, .. } => Some(key),
+        Target::Workload { .. } | Target::Port { .. } => None,
+    }
 }
 
 /// An endpoint that is connected.
 struct Reached {
     carrier: Carrier,
+    endpoint: Endpoint,
+    upstream: Option<Arc<Upstream>>,
     idle_timeout: Option<Duration>,
     _counted: Slot,
 }
@@ -91,12 +175,13 @@ async fn reach(
     book: &Book,
     arrival: &Arrival,
     server_name: Option<&str>,
-) -> Result<Reached, Failure> {
+) -> Result<Reached, Refused> {
+    judge(book, arrival, server_name)?;
     let address = arrival.destination();
     let upstream = match upstream(book, &arrival.target, (server_name, address)) {
         Chosen::Upstream(upstream) => upstream,
-        Chosen::Workload => return to_workload(lane, arrival, address).await,
-        Chosen::Nothing => return Err(Failure::NoCluster(StatusCode::SERVICE_UNAVAILABLE)),
+        Chosen::Workload => return Ok(to_workload(lane, arrival, address).await?),
+        Chosen::Nothing => return Err(Failure::NoCluster(StatusCode::SERVICE_UNAVAILABLE).into()),
     };
     let cluster = book.usable(&upstream).map_err(|refusal| {
         tracing::warn!(%upstream, %refusal, "a connection was refused");
@@ -116,15 +201,23 @@ async fn reach(
         picked.failed(cluster, &why);
         why
     })?;
-    Ok(Reached { carrier, idle_timeout: limits.tcp_idle_timeout, _counted: counted })
+    Ok(Reached {
+        carrier,
+        endpoint: picked.endpoint.clone(),
+        upstream: Some(upstream),
+        idle_timeout: limits.tcp_idle_timeout,
+        _counted: counted,
+    })
 }
 
 async fn to_workload(lane: &Arc<Lane>, arrival: &Arrival, address: SocketAddr) -> Result<Reached, Failure> {
     let limits = book::cluster::ConnectionPool::default();
-    let world = lane.shared.world.load();
-    let endpoint = match &arrival.target {
-        Target::Workload { uid, .. } => world.workload(uid).map(|workload| Endpoint::workload(workload, address)),
-        Target::Service { .. } | Target::Port { .. } => None,
+    let endpoint = {
+        let world = lane.shared.world.load();
+        match &arrival.target {
+            Target::Workload { uid, .. } => world.workload(uid).map(|workload| Endpoint::workload(workload, address)),
+            Target::Service { .. } | Target::Port { .. } => None,
+        }
     };
     let endpoint = endpoint.ok_or(Failure::NoHealthyUpstream)?;
     let by = For { client: arrival.caller.client, timeout: limits.connect_timeout, keepalive: None };
@@ -132,7 +225,7 @@ async fn to_workload(lane: &Arc<Lane>, arrival: &Arrival, address: SocketAddr) -
     let carrier = carrier.map_err(|error| Failure::Connect(error.to_string().into()))?;
     let counted = std::sync::Arc::<crate::upstream::health::Breaker>::default();
     let counted = counted.take(Counted::Connections, u32::MAX).ok_or(Failure::Overflow)?;
-    Ok(Reached { carrier, idle_timeout: limits.tcp_idle_timeout, _counted: counted })
+    Ok(Reached { carrier, endpoint, upstream: None, idle_timeout: limits.tcp_idle_timeout, _counted: counted })
 }
 
 /// Where a connection goes.
@@ -163,10 +256,12 @@ fn upstream(book: &Book, target: &Target, (server_name, address): (Option<&str>,
     }
 }
 
+/// Whether routes or policies ask for the server name of what the client sends.
 fn needs_server_name(book: &Book, target: &Target) -> bool {
     let Target::Service { key, port, .. } = target else { return false };
     let port = book.service(key).and_then(|service| service.port(*port));
-    port.is_some_and(|port| port.tls.need_server_name() || port.tcp.need_server_name())
+    let routes = port.is_some_and(|port| port.tls.need_server_name() || port.tcp.need_server_name());
+    routes || book.guards().of(Some(key)).iter().any(|set| set.needs_sni())
 }
 
 /// The server name of a ClientHello; `Some(None)` if it has none or is none, `None` while more is needed.
@@ -188,13 +283,15 @@ fn hello(bytes: &[u8]) -> Option<Option<String>> {
     }
 }
 
-async fn carry<S: Duplex>(lane: &Arc<Lane>, client: S, reached: Reached) {
+async fn carry<S: Duplex>(lane: &Arc<Lane>, client: S, (book, arrival): (&Book, &Arrival), reached: Reached) {
     let _busy = lane.busy();
+    let mut report = report(lane, (book, arrival), Some(&reached.endpoint));
     let meter = Meter::default();
     let interrupt = async {
         tokio::select! {
             () = idle(&meter, reached.idle_timeout) => {}
             () = lane.drain.forced() => {}
+            () = flushing(&meter, report.as_mut()) => {}
         }
     };
     let ended = match reached.carrier {
@@ -205,6 +302,23 @@ async fn carry<S: Duplex>(lane: &Arc<Lane>, client: S, reached: Reached) {
         Ok(Outcome::Ended { source: End::Closed, destination: End::Closed }) => {}
         Ok(outcome) => tracing::debug!(?outcome, "a connection was cut short"),
         Err(error) => tracing::debug!(%error, "a connection broke"),
+    }
+    let (Some(report), Some(proxy)) = (report, book.proxy()) else { return };
+    let to = |upstream: &Arc<Upstream>| told::sent_to(proxy.role, "tcp", upstream, &reached.endpoint);
+    report.finish(Ending {
+        received: meter.from_source(),
+        sent: meter.from_destination(),
+        upstream: reached.upstream.as_ref().map(to),
+        ..Ending::default()
+    });
+}
+
+/// Adds what has passed to the counters, for ever.
+async fn flushing(meter: &Meter, report: Option<&mut Report>) {
+    let Some(report) = report else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(FLUSH_INTERVAL).await;
+        report.flush(meter.from_source(), meter.from_destination());
     }
 }
 

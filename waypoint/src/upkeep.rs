@@ -1,13 +1,14 @@
 //! What is looked after while nothing happens: connections kept too long, memory, the quiet at the end.
 //!
-//! In: the lanes' state. Out: closed connections. Absent on purpose: requests.
+//! In: the lanes' state, the metrics. Out: closed connections, fewer series. Absent on purpose: requests.
 
 use std::{sync::Arc, time::Duration};
 
 use lateen_net::trim;
 use lateen_rt::drain::Drain;
+use lateen_telemetry::metrics::Registry;
 
-use crate::lane::Lane;
+use crate::{lane::Lane, report};
 
 /// How often idle connections are looked at; they may outlive their time by as much.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,6 +50,18 @@ pub async fn memory(drain: Drain) {
             Ok(trim::Looked::Fine) => {}
             Err(error) => return tracing::warn!(%error, "freed memory is kept: its size cannot be read"),
         }
+    }
+}
+
+/// Forgets metrics of traffic that is no more, until the end.
+pub async fn series(registry: Registry, drain: Drain) {
+    let mut ticks = tokio::time::interval(report::EXPIRE_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = drain.forced() => return,
+        }
+        report::expire(&registry);
     }
 }
 

@@ -19,6 +19,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use lateen_state::service::Service;
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -29,6 +30,7 @@ use super::{detect::Spoken, lingering::Lingering};
 use crate::{
     arrival::Arrival,
     lane::{Busy, Lane},
+    report::Client,
     request,
     rewound::Rewound,
     upstream::connection::{HEADER_BYTES_MAX, HEADERS_MAX, Spawn},
@@ -57,6 +59,10 @@ pub struct Connection {
     pub lane: Arc<Lane>,
     /// Who calls, and what for.
     pub arrival: Arrival,
+    /// Who calls, as records and metrics have it.
+    pub client: Arc<Client>,
+    /// The service that is called.
+    pub service: Option<Arc<Service>>,
     /// Requests under way.
     active: AtomicU32,
     idle_since: Mutex<Instant>,
@@ -99,9 +105,14 @@ pub async fn run<S>(lane: Arc<Lane>, arrival: Arrival, stream: Rewound<S>, spoke
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let connection =
-        Connection { lane: lane.clone(), arrival, active: AtomicU32::new(0), idle_since: Mutex::new(Instant::now()) };
-    let connection = Arc::new(connection);
+    let connection = Arc::new(Connection {
+        client: lane.client(&arrival.caller),
+        service: lane.service(&arrival),
+        lane: lane.clone(),
+        arrival,
+        active: AtomicU32::new(0),
+        idle_since: Mutex::new(Instant::now()),
+    });
     let on = connection.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let on = on.clone();

@@ -17,7 +17,7 @@ mod tests;
 pub mod trace;
 mod writer;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, Version, uri::PathAndQuery};
 use jiff::Timestamp;
@@ -154,7 +154,7 @@ pub struct Ending {
     /// Short flags.
     pub flags: SmallVec<[&'static str; 2]>,
     /// How the answer came to be.
-    pub details: Box<str>,
+    pub details: Cow<'static, str>,
     /// Why the connection ended, where it did.
     pub termination: Option<Box<str>>,
     /// Why the transport to the endpoint failed.
@@ -207,6 +207,11 @@ impl Report {
             headers: kept(logged.format.request_headers(), head.headers),
         };
         logged.line = Some((line, head.remote, head.local));
+    }
+
+    /// Whether a record will be written, so that what only it shows is worth making.
+    pub fn is_logged(&self) -> bool {
+        self.log.is_some()
     }
 
     /// The service that is meant.

@@ -2,7 +2,7 @@
 //!
 //! In: facts of a request, kept by the count of references where they are long. Out: the same, for the writer's thread.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, uri::PathAndQuery};
 use jiff::Timestamp;
@@ -71,7 +71,7 @@ pub(super) struct Record {
     pub(super) status: u16,
     pub(super) grpc_status: Option<u32>,
     pub(super) flags: SmallVec<[&'static str; 2]>,
-    pub(super) details: Box<str>,
+    pub(super) details: Cow<'static, str>,
     pub(super) termination: Option<Box<str>>,
     pub(super) transport_failure: Option<Arc<str>>,
     pub(super) received: u64,

@@ -34,6 +34,8 @@ use crate::{
         normalize::{self, Cleaned, PathRules, client::InFront, headers::Told},
         serve::{Active, Connection},
     },
+    report::{self, Opening, Report},
+    told,
     upstream::endpoint::Endpoint,
 };
 
@@ -79,6 +81,8 @@ pub struct Context {
     pub head: Head,
     /// What kind of upgrade was asked for.
     pub asked: Asked,
+    /// What is told of it.
+    pub report: Report,
     active: Active,
 }
 
@@ -113,12 +117,23 @@ impl Context {
         let remote = remote(&proxy, caller, request.headers());
         let kind = request.headers().get(header::CONTENT_TYPE);
         let is_grpc = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let (began, start) = (Instant::now(), Timestamp::now());
+        let opening = Opening {
+            reporter: told::reporter(proxy.role),
+            client: &on.client,
+            format: proxy.options.access_log.as_ref(),
+            began,
+            start,
+            is_grpc,
+        };
+        let mut report = Report::open(&on.lane.shared.reporting, &opening);
+        report.meant(on.service.as_ref());
         Some(Self {
             on: on.clone(),
             proxy,
             book,
-            began: Instant::now(),
-            start: Timestamp::now(),
+            began,
+            start,
             method: request.method().clone(),
             version: request.version(),
             is_grpc,
@@ -133,6 +148,7 @@ impl Context {
             sent: None,
             head: Head::default(),
             asked,
+            report,
             active: on.enter(),
         })
     }
@@ -257,6 +273,7 @@ impl Context {
             Target::Workload { .. } | Target::Port { .. } => None,
         };
         let verdict = authorize::decide(&self.book.guards().of(service), &facts);
+        report::judged(&verdict);
         match verdict.refusal() {
             None => Ok(()),
             Some(refusal) => Err(Local::denied(refusal.to_string())),

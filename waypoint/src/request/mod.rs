@@ -13,6 +13,7 @@ mod edits;
 mod forward;
 mod local;
 mod mirror;
+mod record;
 mod tail;
 mod upgrade;
 
@@ -75,6 +76,7 @@ pub async fn handle(on: Arc<Connection>, mut request: Request<Incoming>) -> Answ
 fn prepare(context: &mut Context, request: &mut Request<Incoming>) -> Result<Option<Arc<HttpRoute>>, Local> {
     hop::settle_authority(request, context.options().http10).map_err(Local::malformed)?;
     context.normalise(request)?;
+    context.tell(request);
     let route = context.select(request)?;
     context.authorise(request)?;
     Ok(route)
@@ -125,6 +127,7 @@ fn answer(mut context: Context, served: Served) -> Answer {
     if context.on.lane.is_leaving() && context.is_http1() {
         parts.headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
+    context.report.answered(parts.status.as_u16(), &parts.headers);
     tail::attach(context, parts, source)
 }
 

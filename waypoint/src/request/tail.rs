@@ -119,6 +119,9 @@ impl Follows for Tail {
 
     fn trailers(&mut self, trailers: &HeaderMap) {
         self.grpc_status = crate::retry::grpc_status(trailers).or(self.grpc_status);
+        if let Some(context) = &mut self.context {
+            context.report.trailers(trailers);
+        }
     }
 
     fn end(mut self, end: End) {
@@ -129,5 +132,6 @@ impl Follows for Tail {
                 lease.done(&self.lane.tasks);
             }
         }
+        context.ended(end, self.sent, self.grpc_status);
     }
 }

@@ -4,5 +4,6 @@ mod endpoints;
 mod limits;
 mod mesh;
 mod messages;
+mod policies;
 mod rig;
 mod smuggling;

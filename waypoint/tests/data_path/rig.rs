@@ -3,6 +3,7 @@
 //! In: what the control plane would send. Out: streams into the waypoint. Absent on purpose: the program around it.
 
 use std::{
+    io::Write,
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, SystemTime},
@@ -22,10 +23,12 @@ use lateen_waypoint::{
     arrival::{Arrival, Caller, Target},
     book::{BookStore, Kind, Protocol, compile},
     lane::{Lane, Own, Shared},
+    report::{Reporting, Writer},
     serve,
     upstream::pool::Clusters,
 };
 use lateen_wire::{proxy, workload};
+use parking_lot::Mutex;
 use prost::Message as _;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair, KeyUsagePurpose, SanType,
@@ -100,6 +103,22 @@ pub struct Rig {
     pub lane: Arc<Lane>,
     pub tasks: Tasks,
     pub drain: Drain,
+    records: Arc<Mutex<Vec<u8>>>,
+    _writer: Writer,
+}
+
+/// Keeps what is written.
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Drop for Rig {
@@ -113,7 +132,10 @@ impl Rig {
         let (ca, tasks, drain) = (Ca::new(), Tasks::new(), Drain::new());
         let keeper = Keeper::new(Arc::new(Signs(ca.clone())), Clock::default(), &tasks, &drain);
         let own = Own { identity: id("waypoint"), namespace: "shop".into(), network: "".into(), baggage: None };
+        let records = Arc::default();
+        let writer = Writer::start(Kept(Arc::clone(&records))).expect("a thread");
         let shared = Arc::new(Shared {
+            reporting: Arc::new(Reporting::new(writer.log(), "w-1")),
             own,
             book: BookStore::default(),
             world: WorldStore::new(None),
@@ -124,7 +146,17 @@ impl Rig {
             leaving: AtomicBool::new(false),
         });
         let lane = Arc::new(Lane::new(0, shared.clone(), tasks.clone(), drain.clone()));
-        Self { ca, shared, lane, tasks, drain }
+        Self { ca, shared, lane, tasks, drain, records, _writer: writer }
+    }
+
+    /// The next access record; each is given once.
+    pub async fn record(&self) -> String {
+        let whole = || self.records.lock().contains(&b'\n');
+        until("a record", whole).await;
+        let mut records = self.records.lock();
+        let end = records.iter().position(|byte| *byte == b'\n').expect("there is one");
+        let line: Vec<u8> = records.drain(..=end).collect();
+        String::from_utf8(line).expect("text")
     }
 
     /// A waypoint of one service with these endpoints.

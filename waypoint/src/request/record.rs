@@ -1,0 +1,74 @@
+//! What a request tells of itself, and how it ended.
+//!
+//! In: a request's context. Out: calls of its report. Absent on purpose: what is made of them (see `report`).
+
+use std::{borrow::Cow, net::SocketAddr};
+
+use http::Request;
+use hyper::body::Incoming;
+
+use super::context::Context;
+use crate::{
+    http::body::End,
+    report::{
+        Ending, Head,
+        trace::{self, Ids},
+    },
+    told,
+};
+
+impl Context {
+    /// Gives the request an id and a trace, and tells what it asks, now that this is unambiguous.
+    pub fn tell(&mut self, request: &mut Request<Incoming>) {
+        let ids = if self.is_gateway() { Ids::Replaced } else { Ids::Kept };
+        trace::settle(request.headers_mut(), ids, rand::random);
+        let head = Head {
+            method: request.method(),
+            target: request.uri().path_and_query(),
+            scheme: self.scheme(),
+            version: self.version,
+            headers: request.headers(),
+            remote: SocketAddr::new(self.remote, self.caller().client.port()),
+            local: self.destination(),
+        };
+        self.report.asked(&head);
+    }
+
+    /// Tells how it ended.
+    pub fn ended(mut self, end: End, sent: u64, grpc_status: Option<u32>) {
+        let (flag, details) = match end {
+            End::Whole => (None, None),
+            End::Broken => (Some("UC"), Some("upstream_reset_after_response_started{connection_termination}")),
+            End::TimedOut => (Some("UT"), Some("response_timeout")),
+            End::Left => (Some("DC"), Some("downstream_remote_disconnect")),
+        };
+        self.flags.extend(flag);
+        if let Some(details) = details {
+            self.details = Cow::Borrowed(details);
+        }
+        let mut ending = Ending {
+            flags: std::mem::take(&mut self.flags),
+            details: std::mem::take(&mut self.details),
+            transport_failure: self.transport_failure.take(),
+            received: self.flow.bytes(),
+            sent,
+            grpc_status,
+            ..Ending::default()
+        };
+        if let Some(to) = &self.sent {
+            self.report.sent_to(to.endpoint.workload.as_ref());
+            if self.on.service.is_none() {
+                self.report.meant(to.endpoint.service.as_ref());
+            }
+        }
+        if self.report.is_logged() {
+            ending.route = self.route.as_ref().map(|route| route.name.clone()).filter(|name| !name.is_empty());
+            let to = |to: &super::context::SentTo| crate::report::Upstream {
+                attempts: to.attempts,
+                ..told::sent_to(self.proxy.role, "http", &to.upstream, &to.endpoint)
+            };
+            ending.upstream = self.sent.as_ref().map(to);
+        }
+        self.report.finish(ending);
+    }
+}

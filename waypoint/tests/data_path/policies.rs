@@ -1,0 +1,143 @@
+//! Policies at the waypoint, from a client's bytes to the answer and the record: the vectors of the L7 security spec that are
+//! about answers, and connections that are not looked into.
+
+use lateen_types::id::SpiffeId;
+use lateen_waypoint::book::{Change, Kind, Protocol};
+use lateen_wire::proxy;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::{
+    endpoints::{echoing, raw},
+    rig::{Rig, Service, cluster, id, soon},
+};
+
+const FORMAT: &str = "%REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% \
+                      %CONNECTION_TERMINATION_DETAILS% %BYTES_SENT% %UPSTREAM_CLUSTER%";
+
+fn options() -> proxy::Options {
+    let encoding = proxy::access_log::Encoding::Text.into();
+    let access_log = Some(proxy::AccessLog { encoding, format: FORMAT.to_owned() });
+    proxy::Options { access_log, ..proxy::Options::default() }
+}
+
+fn policy(action: proxy::Action, fields: &[(proxy::Attribute, &str)]) -> proxy::Policy {
+    let field = |(attribute, value): &(proxy::Attribute, &str)| proxy::Field {
+        attribute: (*attribute).into(),
+        any: vec![(*value).to_owned()],
+        ..Default::default()
+    };
+    let matches = vec![proxy::Match { fields: fields.iter().map(field).collect() }];
+    let rules = vec![proxy::Rule { index: 0, clauses: vec![proxy::Clause { matches }] }];
+    proxy::Policy { namespace: "shop".into(), name: "p".into(), action: action.into(), dry_run: false, rules }
+}
+
+async fn serving(policies: Vec<proxy::Policy>) -> Rig {
+    let rig = Rig::serving(Service { policies, options: options(), ..Service::default() }, &[]);
+    let echo = echoing(&rig).await;
+    rig.endpoints(&[echo.addr]);
+    rig
+}
+
+fn request(method: &str, path: &str, more: &str) -> Vec<u8> {
+    format!("{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{more}\r\n").into_bytes()
+}
+
+const DENIED: &str = "rbac_access_denied_matched_policy[ns[shop]-policy[p]-rule[0]]";
+const NOBODY: &str = "rbac_access_denied_matched_policy[none]";
+
+/// Vectors 12, 19, 20 and 40.
+#[tokio::test]
+async fn a_denial_is_a_403_that_says_so_and_its_record_says_why() {
+    use proxy::{Action, Attribute};
+    let rig = serving(vec![policy(Action::Deny, &[(Attribute::Method, "POST"), (Attribute::Path, "/admin*")])]).await;
+    let passes = rig.exchange(&request("GET", "/admin", "")).await;
+    assert!(passes.starts_with("HTTP/1.1 200 "), "{passes}");
+    let line = rig.record().await;
+    assert!(line.starts_with("GET /admin 200 - via_upstream - "), "{line}");
+    assert!(line.ends_with(" inbound-vip|80|http|echo.shop.svc.cluster.local\n"), "{line}");
+    for path in ["/admin", "/x/../admin", "/%61dmin/y"] {
+        let denied = rig.exchange(&request("POST", path, "content-length: 0\r\n")).await;
+        assert!(denied.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{path}: {denied}");
+        assert!(denied.contains("content-type: text/plain\r\n"), "{denied}");
+        assert!(denied.ends_with("\r\n\r\nRBAC: access denied"), "{denied}");
+        let line = rig.record().await;
+        let (asked, rest) = line.split_once(" 403 ").expect("a status");
+        assert!(asked.starts_with("POST /admin"), "{line}");
+        assert_eq!(rest, format!("- {DENIED} - 19 -\n"), "no flag, and where it would have been sent is not known");
+    }
+}
+
+/// Vectors 47 and 48.
+#[tokio::test]
+async fn grpc_and_upgrades_are_denied_in_their_own_way() {
+    let rig = serving(vec![policy(proxy::Action::Allow, &[(proxy::Attribute::Principal, "*")])]).await;
+    let grpc =
+        rig.exchange(&request("POST", "/a.B/C", "content-type: application/grpc\r\ncontent-length: 0\r\n")).await;
+    assert!(grpc.starts_with("HTTP/1.1 200 OK\r\n") && grpc.contains("grpc-status: 7\r\n"), "{grpc}");
+    let asks = b"GET /ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade, close\r\nupgrade: websocket\r\n\r\n";
+    let upgrade = rig.exchange(asks).await;
+    assert!(upgrade.starts_with("HTTP/1.1 403 "), "{upgrade}");
+    assert!(rig.record().await.contains(&format!(" 200 - {NOBODY} ")));
+}
+
+#[tokio::test]
+async fn a_policy_that_is_named_and_missing_refuses() {
+    let rig = serving(vec![policy(proxy::Action::Allow, &[(proxy::Attribute::Method, "GET")])]).await;
+    assert!(rig.exchange(&request("GET", "/", "")).await.starts_with("HTTP/1.1 200 "));
+    drop(rig.record().await);
+    rig.shared.book.apply([Change::Removed { kind: Kind::Policy, name: "shop/p".into() }]);
+    assert!(rig.exchange(&request("GET", "/", "")).await.starts_with("HTTP/1.1 403 "));
+    let line = rig.record().await;
+    assert!(line.contains(" rbac_access_denied_policy_missing[ns[shop]-policy[p]] "), "{line}");
+}
+
+/// What an opaque connection to the service brings back of `ping`; nothing where it is refused.
+async fn ping(rig: &Rig, peer: Option<SpiffeId>) -> String {
+    let mut client: TcpStream = rig.connect_as(Protocol::Tcp, peer).await;
+    // Whoever is refused may be told so by a reset before it has written.
+    let _sent = client.write_all(b"ping").await.and(client.shutdown().await);
+    let mut answer = Vec::new();
+    let _end = soon("the end", client.read_to_end(&mut answer)).await;
+    String::from_utf8(answer).expect("text")
+}
+
+async fn opaque(policies: Vec<proxy::Policy>) -> Rig {
+    let clusters = vec![cluster(proxy::Protocol::Tcp, proxy::TrafficPolicy::default())];
+    let service =
+        Service { protocol: proxy::Protocol::Tcp, policies, clusters, options: options(), ..Service::default() };
+    let rig = Rig::serving(service, &[]);
+    let echo = raw(&rig, |mut stream| async move {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.expect("the client's bytes");
+        stream.write_all(&bytes).await.expect("write");
+    })
+    .await;
+    rig.endpoints(&[echo.addr]);
+    rig
+}
+
+/// Vector 41, and who calls.
+#[tokio::test]
+async fn a_connection_that_is_not_looked_into_is_judged_by_what_is_known_of_it() {
+    use proxy::{Action, Attribute};
+    let sleep = Some(id("sleep"));
+    let principal = id("sleep").principal().as_str().to_owned();
+    let allowed = opaque(vec![policy(Action::Allow, &[(Attribute::Principal, &principal)])]).await;
+    assert_eq!(ping(&allowed, sleep.clone()).await, "ping");
+    assert_eq!(allowed.record().await, "- - 0 - - - 4 inbound-vip|80|tcp|echo.shop.svc.cluster.local\n");
+    for other in [Some(id("other")), None] {
+        assert_eq!(ping(&allowed, other).await, "");
+        assert_eq!(allowed.record().await, format!("- - 0 - - {NOBODY} 0 -\n"));
+    }
+    let of_http = opaque(vec![policy(Action::Allow, &[(Attribute::Method, "GET")])]).await;
+    assert_eq!(ping(&of_http, sleep.clone()).await, "", "an ALLOW that asks for HTTP allows nobody");
+    let denying = opaque(vec![policy(Action::Deny, &[(Attribute::Method, "GET")])]).await;
+    assert_eq!(ping(&denying, sleep.clone()).await, "", "a DENY that asks for HTTP alone denies everybody");
+    assert_eq!(denying.record().await, format!("- - 0 - - {DENIED} 0 -\n"));
+    let other_port =
+        opaque(vec![policy(Action::Deny, &[(Attribute::Method, "GET"), (Attribute::DestinationPort, "81")])]).await;
+    assert_eq!(ping(&other_port, sleep).await, "ping", "the rest of a DENY still asks");
+}
