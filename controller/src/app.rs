@@ -43,6 +43,7 @@ use crate::{
     serve::{self, discovery, listen, tls::Serving},
     settings::{self, Settings},
     status::Statuses,
+    untaint::Untainter,
     vips::Giver,
     watch::{Change, Incomplete, Stores, Watch},
 };
@@ -153,6 +154,9 @@ pub async fn run(config: Config, sockets: Sockets, shown: Shown, drain: Drain) -
     if let Some(provisioner) = rooms.provisioner(&config) {
         background("running Gateways", provisioner.run(), (&tasks, &drain));
     }
+    if config.untaint {
+        background("freeing nodes", rooms.untainter(&config).run(), (&tasks, &drain));
+    }
 
     let sources = Sources {
         client: rooms.client.clone(),
@@ -259,6 +263,11 @@ impl Rooms {
             namespaces: self.stores.namespaces.clone(),
             leading: self.leading.clone(),
         })
+    }
+
+    fn untainter(&self, config: &Config) -> Untainter {
+        let (client, leading) = (self.client.clone(), self.leading.clone());
+        Untainter { client, namespace: config.namespace.clone(), leading }
     }
 
     fn anchors(&self, inbox: Inbox<Key>, authority: watch::Receiver<Arc<Authority>>) -> Anchors {

@@ -20,6 +20,7 @@ pub mod scope;
 pub mod serve;
 pub mod settings;
 pub mod status;
+pub mod untaint;
 pub mod vips;
 pub mod watch;
 

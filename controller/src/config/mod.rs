@@ -41,6 +41,8 @@ pub struct Config {
     pub pace: Pace,
     /// What proxies of Gateways have; `None` where somebody else runs them.
     pub gateways: Option<Defaults>,
+    /// Whether nodes lose the taint `cni.istio.io/not-ready` when their agent is ready.
+    pub untaint: bool,
     /// How to reach the API.
     pub access: Access,
     /// Where to listen.
@@ -122,6 +124,7 @@ impl Config {
             lifetimes,
             pace,
             gateways: gateways(find)?,
+            untaint: boolean(find, "PILOT_ENABLE_NODE_UNTAINT_CONTROLLERS")?,
             access: find("KUBECONFIG").map_or(Access::Inferred, |path| Access::Kubeconfig(path.into())),
             ports: Ports {
                 secure: port(find, "SECURE_GRPC_PORT", Ports::default().secure)?,

@@ -174,6 +174,7 @@ impl Cluster {
         let mut config = Config::from_env().expect("a valid environment");
         config.ports = Ports { secure: 0, ready: 0, metrics: 0, admission: 0 };
         config.access = lateen_cluster::client::Access::Kubeconfig(kubeconfig);
+        config.untaint = true;
         config.ca_directory = self.directory.path().join("no-ca");
         let sockets = Sockets::bind(&config).await.expect("free ports");
         let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();

@@ -164,3 +164,33 @@ async fn what_is_not_discovered_leaves_the_mesh_and_bad_settings_change_nothing(
     controller.end().await;
     cluster.api.shutdown().await.expect("it ends");
 }
+
+/// The taint that holds pods back until the agent is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_freed_once_its_agent_is_ready() {
+    let (cluster, controller, _proxy) = meshed().await;
+    let taint = |key: &str| json!({"key": key, "effect": "NoSchedule"});
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "fresh"},
+        "spec": {"taints": [taint("mine"), taint("cni.istio.io/not-ready")]}});
+    cluster.apply([node]).await;
+    let agent = |ready: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": "istio-system", "name": "agent", "labels": {"k8s-app": "istio-cni-node"}},
+            "spec": {"nodeName": "fresh", "containers": [{"name": "c", "image": "i"}]},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]}})
+    };
+    cluster.apply([agent("False"), agent("True")]).await;
+    let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(cluster.client.clone());
+    let left = crate::harness::eventually("the node is free", || {
+        let nodes = nodes.clone();
+        Box::pin(async move {
+            let taints = nodes.get("fresh").await.ok()?.spec?.taints.unwrap_or_default();
+            let keys: Vec<String> = taints.into_iter().map(|taint| taint.key).collect();
+            (!keys.iter().any(|key| key.starts_with("cni."))).then_some(keys)
+        })
+    })
+    .await;
+    assert_eq!(left, ["mine"]);
+    controller.end().await;
+    cluster.api.shutdown().await.expect("it ends");
+}
