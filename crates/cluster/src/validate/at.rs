@@ -91,6 +91,11 @@ impl Report {
         self.add(Level::Warning, field.into(), (reason.into(), mend.into()));
     }
 
+    /// Whether something was said of a field.
+    pub(super) fn is_about(&self, field: &str) -> bool {
+        self.findings.iter().any(|finding| finding.field == field)
+    }
+
     fn add(&mut self, level: Level, field: String, (reason, mend): (String, String)) {
         self.findings.push(Finding { level, field, reason, mend });
     }

@@ -35,7 +35,10 @@ use std::fmt;
 use serde_json::Value;
 
 use self::at::{At, Report};
-use crate::crds;
+use crate::{
+    crds,
+    fields::{self, Standing, Unused},
+};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,10 +91,23 @@ pub fn review(object: &Value) -> Vec<Finding> {
     }
     by_kind(&root, (group, kind), &mut report);
     labels::check(&root, (group, kind), &mut report);
+    without_effect(kind, object, &mut report);
     if crds::is_later(group, kind) {
         report.warn("kind", format!("nothing acts on {kind} yet"), "it is kept, and has no effect in this release");
     }
     report.into_findings()
+}
+
+/// Warns of fields that do nothing, where nothing worse was said of them.
+fn without_effect(kind: &str, object: &Value, report: &mut Report) {
+    for Unused { path, standing } in fields::unused(kind, object) {
+        match standing {
+            Standing::Supported => {}
+            _ if report.is_about(&path) => {}
+            Standing::Ignored(why) => report.warn(path, "it does nothing", why),
+            Standing::Refused(instead) => report.warn(path, "it is not supported", instead),
+        }
+    }
 }
 
 fn by_kind(root: &At<'_>, (group, kind): (&str, &str), report: &mut Report) {

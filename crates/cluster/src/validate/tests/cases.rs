@@ -1,5 +1,6 @@
 //! The list of invalid inputs as objects. Suites elsewhere read this very file by its path, so that there is one list.
 
+use lateen_cluster::fields::{self, Standing};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -79,9 +80,25 @@ pub fn cases() -> Vec<Case> {
     ];
     let read = |list: &str| serde_saphyr::from_str::<Vec<Case>>(list).expect("readable cases");
     let mut all: Vec<Case> = lists.into_iter().flat_map(read).collect();
+    all.iter_mut().for_each(of_fields);
     for case in all.iter_mut().filter(|case| !AT_WORK.contains(&case.kind.as_str())) {
         let reason = format!("nothing acts on {} yet", case.kind);
         case.finds.push(format!("warning kind: {reason}; it is kept, and has no effect in this release"));
     }
     all
+}
+
+/// What is said of fields that do nothing is said of all of them, where nothing else is.
+fn of_fields(case: &mut Case) {
+    for unused in fields::unused(&case.kind, &case.object()) {
+        let words = match unused.standing {
+            Standing::Supported => continue,
+            Standing::Ignored(why) => format!("it does nothing; {why}"),
+            Standing::Refused(instead) => format!("it is not supported; {instead}"),
+        };
+        let said = format!(" {}: ", unused.path);
+        if !case.finds.iter().any(|one| one.contains(&said)) {
+            case.finds.push(format!("warning {}: {words}", unused.path));
+        }
+    }
 }

@@ -1,0 +1,48 @@
+//! The fields of the Gateway API's kinds, whose definitions are not ours.
+
+pub(super) const GROUP: &str = "gateway.networking.k8s.io";
+
+/// Kind, and the paths of its fields.
+pub(super) const PATHS: &[(&str, &str)] = &[
+    (
+        "HTTPRoute",
+        "parentRefs[].group parentRefs[].kind parentRefs[].namespace parentRefs[].name parentRefs[].sectionName \
+         parentRefs[].port hostnames rules[].name rules[].matches[].path rules[].matches[].headers \
+         rules[].matches[].queryParams rules[].matches[].method rules[].filters[].requestHeaderModifier \
+         rules[].filters[].responseHeaderModifier rules[].filters[].requestRedirect rules[].filters[].urlRewrite \
+         rules[].filters[].requestMirror rules[].filters[].cors rules[].filters[].externalAuth \
+         rules[].filters[].extensionRef rules[].backendRefs[].group rules[].backendRefs[].kind \
+         rules[].backendRefs[].namespace rules[].backendRefs[].name rules[].backendRefs[].port \
+         rules[].backendRefs[].weight rules[].backendRefs[].filters[].requestHeaderModifier \
+         rules[].backendRefs[].filters[].responseHeaderModifier rules[].backendRefs[].filters[].requestRedirect \
+         rules[].backendRefs[].filters[].urlRewrite rules[].backendRefs[].filters[].requestMirror \
+         rules[].backendRefs[].filters[].cors rules[].timeouts.request rules[].timeouts.backendRequest \
+         rules[].retry.codes rules[].retry.attempts rules[].retry.backoff rules[].retry.budget \
+         rules[].sessionPersistence",
+    ),
+    (
+        "GRPCRoute",
+        "parentRefs[].group parentRefs[].kind parentRefs[].namespace parentRefs[].name parentRefs[].sectionName \
+         parentRefs[].port hostnames rules[].name rules[].matches[].method rules[].matches[].headers \
+         rules[].filters[].requestHeaderModifier rules[].filters[].responseHeaderModifier \
+         rules[].filters[].requestMirror rules[].filters[].extensionRef rules[].backendRefs[].group \
+         rules[].backendRefs[].kind rules[].backendRefs[].namespace rules[].backendRefs[].name \
+         rules[].backendRefs[].port rules[].backendRefs[].weight rules[].backendRefs[].filters \
+         rules[].sessionPersistence",
+    ),
+    (
+        "TLSRoute",
+        "parentRefs[].group parentRefs[].kind parentRefs[].namespace parentRefs[].name parentRefs[].sectionName \
+         parentRefs[].port hostnames rules[].name rules[].backendRefs[].group rules[].backendRefs[].kind \
+         rules[].backendRefs[].namespace rules[].backendRefs[].name rules[].backendRefs[].port \
+         rules[].backendRefs[].weight rules[].backendRefs[].filters",
+    ),
+    (
+        "TCPRoute",
+        "parentRefs[].group parentRefs[].kind parentRefs[].namespace parentRefs[].name parentRefs[].sectionName \
+         parentRefs[].port rules[].name rules[].backendRefs[].group rules[].backendRefs[].kind \
+         rules[].backendRefs[].namespace rules[].backendRefs[].name rules[].backendRefs[].port \
+         rules[].backendRefs[].weight rules[].backendRefs[].filters",
+    ),
+    ("ReferenceGrant", "from[].group from[].kind from[].namespace to[].group to[].kind to[].name"),
+];
