@@ -3,6 +3,7 @@
 //! In: YAML, what the environment says. Out: [`Settings`], or the field that is wrong and how to mend it.
 //! The reference knows many more keys; those that concern L7 proxies or sidecars are passed over.
 
+mod proxies;
 mod sight;
 
 use std::sync::Arc;
@@ -90,6 +91,7 @@ impl Settings {
         }
         settings.discovery = selectors(&written)?;
         settings.mesh.sight = sight::read(&written)?;
+        settings.mesh.proxies = proxies::read(&written)?;
         settings.mesh.shown = Shown {
             routes: member(&written, "defaultVirtualServiceExportTo")?.unwrap_or_default(),
             rules: member(&written, "defaultDestinationRuleExportTo")?.unwrap_or_default(),

@@ -3,6 +3,8 @@
 //! In: what is to be said. Out: conditions. They are written by the leader only, and only where they differ, so that
 //! replicas and restarts do not write over and over. Each reporter's conditions are kept apart by its field manager.
 
+mod parents;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
@@ -24,7 +26,7 @@ use crate::{
         word::Word,
     },
     events::{self, About},
-    graph::{ACCEPTED, Kind, Object, RESOLVED, Reporter, Told, UNSUPPORTED},
+    graph::{ACCEPTED, Kind, Object, REPLACED, RESOLVED, Reporter, Told, UNSUPPORTED},
     leader::Leading,
     names,
 };
@@ -94,7 +96,7 @@ impl Statuses {
     /// What was taken back need not be kept.
     fn forget(&self, place: &Place, told: &Told) {
         let mut newest = self.newest.lock();
-        if told.words.is_empty() && newest.get(place) == Some(told) {
+        if told.words.is_empty() && told.parents.is_empty() && newest.get(place) == Some(told) {
             newest.remove(place);
         }
     }
@@ -128,6 +130,7 @@ fn resource(kind: Kind) -> ApiResource {
         Kind::WorkloadEntry => ("networking.istio.io", "WorkloadEntry"),
         Kind::VirtualService => ("networking.istio.io", "VirtualService"),
         Kind::DestinationRule => ("networking.istio.io", "DestinationRule"),
+        Kind::Route(kind) => ("gateway.networking.k8s.io", kind.as_str()),
     };
     let kind = GroupVersionKind::gvk(group, "v1", name);
     match name {
@@ -147,7 +150,8 @@ fn own(reporter: Reporter) -> &'static [&'static str] {
         Reporter::Service => &[BOUND, "istio.io/WaypointMissing", APPLIED],
         Reporter::WorkloadEntry => &[BOUND],
         Reporter::Enforcement => &[ENFORCED],
-        Reporter::Routes => &[ACCEPTED, RESOLVED, UNSUPPORTED],
+        Reporter::Routes => &[ACCEPTED, RESOLVED, UNSUPPORTED, REPLACED],
+        Reporter::Parents => &[],
     }
 }
 
@@ -176,6 +180,9 @@ fn refusal<'a>(words: &'a [Word], held: &[StatusCondition]) -> Option<&'a Word> 
 }
 
 async fn attempt(api: &Api<DynamicObject>, told: &Told) -> Result<News, kube::Error> {
+    if told.reporter == Reporter::Parents {
+        return parents::write(api, told).await.map(|()| News::Nothing);
+    }
     let name = &told.object.key.name;
     let object = api.get_status(name).await?;
     let held = object.data.pointer("/status/conditions").cloned().unwrap_or_default();
@@ -238,6 +245,7 @@ mod tests {
             generation: 2,
             words: vec![word],
             was_said: false,
+            parents: Vec::new(),
             is_gone: false,
         }
     }

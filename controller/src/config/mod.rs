@@ -114,6 +114,7 @@ impl Config {
                 dry_run: boolean(find, "AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY")?,
                 sight: Sight::default(),
                 shown: crate::derive::Shown::default(),
+                proxies: crate::derive::proxy::Defaults::default(),
             },
             revision: or("REVISION", ""),
             identity: find("POD_NAME").unwrap_or_else(|| format!("controller-{:016x}", rand::random::<u64>())),

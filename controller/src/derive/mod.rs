@@ -4,6 +4,7 @@
 //! Absent on purpose: where facts come from, what changed (see `graph`), encoding (see `publish`).
 
 pub mod attach;
+pub mod attached;
 pub mod authorization;
 pub mod backend;
 pub mod destination;
@@ -55,6 +56,8 @@ pub struct Mesh {
     pub sight: visible::Sight,
     /// Who sees traffic rules that say nothing of it.
     pub shown: Shown,
+    /// What holds for the requests of all waypoints.
+    pub proxies: proxy::Defaults,
 }
 
 /// Who sees traffic rules that say nothing of it: `exportTo` as it would be written.

@@ -2,15 +2,51 @@
 //!
 //! In: its Gateway, who is bound to it, the labels of its pods. Out: `lateen.proxy.Proxy`.
 
+use std::time::Duration;
+
 use lateen_cluster::store::Key;
 use lateen_types::label::Labels;
 use lateen_wire::proxy as wire;
 
 use super::{
     backend::ServiceName,
+    destination::on_wire,
     waypoint::{self, Found},
 };
 use crate::facts::Traffic;
+
+/// What holds for the requests of all proxies, where nothing nearer says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defaults {
+    /// What is written of each request; nothing where nobody asks for it.
+    pub access_log: Option<AccessLog>,
+    /// What paths are made of before anything looks at them.
+    pub normalization: wire::PathNormalization,
+    /// Until an endpoint answers a connection.
+    pub connect_timeout: Duration,
+    /// Until the first bytes tell what is spoken; zero waits for ever.
+    pub detection_timeout: Duration,
+}
+
+/// What is written of each request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Whether as JSON.
+    pub json: bool,
+    /// Empty is the usual one.
+    pub format: String,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            access_log: None,
+            normalization: wire::PathNormalization::Base,
+            connect_timeout: Duration::from_secs(10),
+            detection_timeout: Duration::ZERO,
+        }
+    }
+}
 
 /// The name of how the Gateway serves, or sends to, a service.
 pub fn name_at(gateway: &Key, service: &ServiceName) -> String {
@@ -31,13 +67,13 @@ pub struct Around<'a> {
 }
 
 /// The waypoint of a Gateway.
-pub fn waypoint(key: &Key, found: Found<'_>, around: Around<'_>) -> wire::Proxy {
+pub fn waypoint(defaults: &Defaults, key: &Key, found: Found<'_>, around: Around<'_>) -> wire::Proxy {
     let traffic = waypoint::traffic(found);
     wire::Proxy {
         namespace: key.namespace.to_string(),
         name: key.name.to_string(),
         role: wire::Role::Waypoint.into(),
-        options: Some(options(around.labels)),
+        options: Some(options(defaults, around.labels)),
         listeners: Vec::new(),
         services: around.services.into_iter().map(|service| name_at(key, service)).collect(),
         policies: around.policies,
@@ -47,12 +83,18 @@ pub fn waypoint(key: &Key, found: Found<'_>, around: Around<'_>) -> wire::Proxy 
     }
 }
 
-/// The reference's defaults.
-pub(super) fn options(labels: Labels) -> wire::Options {
+fn options(defaults: &Defaults, labels: Labels) -> wire::Options {
+    use wire::access_log::Encoding;
+    let access_log = defaults.access_log.as_ref().map(|log| wire::AccessLog {
+        encoding: if log.json { Encoding::Json } else { Encoding::Text }.into(),
+        format: log.format.clone(),
+    });
     wire::Options {
-        path_normalization: wire::PathNormalization::Base.into(),
+        path_normalization: defaults.normalization.into(),
         labels,
-        connect_timeout: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
+        access_log,
+        connect_timeout: Some(on_wire(defaults.connect_timeout)),
+        protocol_detection_timeout: Some(on_wire(defaults.detection_timeout)),
         ..wire::Options::default()
     }
 }

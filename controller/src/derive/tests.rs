@@ -27,6 +27,7 @@ pub(crate) fn mesh() -> Mesh {
         dry_run: false,
         sight: crate::derive::visible::Sight::default(),
         shown: crate::derive::Shown::default(),
+        proxies: crate::derive::proxy::Defaults::default(),
     }
 }
 
@@ -88,6 +89,10 @@ fn created(kind: &str, name: &str, created: &str, spec: Value) -> DynamicObject 
 
 pub(crate) fn read_routes(name: &str, at: &str, spec: Value) -> facts::VirtualService {
     value(facts::VirtualService::read(&created("VirtualService", name, at, spec)))
+}
+
+pub(crate) fn read_route(kind: facts::RouteKind, at: &str, spec: Value) -> facts::Route {
+    value(facts::Route::read(kind, &created(kind.as_str(), "r", at, spec)))
 }
 
 pub(crate) fn read_rule(name: &str, at: &str, spec: Value) -> facts::DestinationRule {

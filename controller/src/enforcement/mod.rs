@@ -188,6 +188,7 @@ impl Enforcement {
                         generation: rule.generation,
                         words: vec![word],
                         was_said: false,
+                        parents: Vec::new(),
                         is_gone: false,
                     });
                 }
@@ -246,7 +247,12 @@ impl Slot {
             Kind::PeerAuthentication => {
                 format!("{}/converted_peer_authentication_{}: ", object.key.namespace, object.key.name)
             }
-            Kind::Service | Kind::ServiceEntry | Kind::WorkloadEntry | Kind::VirtualService | Kind::DestinationRule => {
+            Kind::Service
+            | Kind::ServiceEntry
+            | Kind::WorkloadEntry
+            | Kind::VirtualService
+            | Kind::DestinationRule
+            | Kind::Route(_) => {
                 return None;
             }
         };

@@ -3,6 +3,7 @@
 //! In: Kubernetes objects. Out: small values that compare, so that a change nobody uses is no change.
 //! Absent on purpose: meaning across objects (see `derive`), and the network.
 
+mod attached;
 mod common;
 mod entry;
 mod gateway;
@@ -20,6 +21,7 @@ use k8s_openapi::api::core::v1 as core;
 use lateen_cluster::{labels, store::Reading};
 use lateen_types::label::Labels;
 
+pub use attached::{CONTROLLER, ReferenceGrant, Route, RouteKind};
 pub use common::Common;
 pub use entry::{EndpointPlace, EntryPort, Export, External, Resolution, ServiceEntry, WorkloadEntry};
 pub use gateway::{

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kube::core::DynamicObject;
 use lateen_cluster::{
     api::{self, DestinationRuleSpec, VirtualServiceSpec},
+    fields,
     store::Reading,
 };
 
@@ -123,8 +124,8 @@ impl DestinationRule {
 }
 
 /// What of an object does nothing, in words.
-fn unused(_kind: &'static str, _object: &DynamicObject) -> Vec<String> {
-    Vec::new()
+fn unused(kind: &'static str, object: &DynamicObject) -> Vec<String> {
+    fields::unused(kind, &object.data).iter().map(ToString::to_string).collect()
 }
 
 /// Whether its status holds conditions of ours, perhaps of an earlier process's.

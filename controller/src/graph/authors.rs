@@ -5,6 +5,7 @@
 //! | `lateen.io/Accepted` | does a proxy act on it? |
 //! | `lateen.io/ResolvedRefs` | is all there that it names? |
 //! | `lateen.io/UnsupportedFields` | does it say something that does nothing here? |
+//! | `lateen.io/Replaced` | do routes of the Gateway API count in its place? |
 
 use std::collections::BTreeSet;
 
@@ -24,6 +25,17 @@ use crate::{
     facts::VirtualService,
 };
 
+/// What becomes of a virtual service.
+#[derive(Default)]
+struct Acting {
+    /// The services that waypoints serve by it.
+    services: BTreeSet<ServiceName>,
+    /// What of it cannot work there.
+    problems: BTreeSet<String>,
+    /// Those of the services to which routes of the Gateway API are attached.
+    replaced: BTreeSet<ServiceName>,
+}
+
 /// As much as a person reads.
 const PROBLEMS_MAX: usize = 8;
 
@@ -34,31 +46,28 @@ impl Graph {
             return Made { told: vec![gone(Kind::VirtualService, key)], ..Made::default() };
         };
         let looked = Looked::default();
-        let (acting, problems) = self.acted_on(key, service, &looked);
+        let Acting { services: acting, problems, replaced } = self.acted_on(key, service, &looked);
         let mut words = vec![accepted(service, &acting)];
         if !acting.is_empty() {
             words.push(resolved(&problems));
         }
         words.extend(unsupported(&service.unused));
+        words.extend(hidden(&replaced));
         let told = Told {
             object: Object { kind: Kind::VirtualService, key: key.clone() },
             reporter: Reporter::Routes,
             generation: service.generation,
             words,
             was_said: service.has_condition,
+            parents: Vec::new(),
             is_gone: false,
         };
         Made { told: vec![told], looked_at: taken(looked), ..Made::default() }
     }
 
     /// The services that waypoints serve by it, and what of it cannot work there.
-    fn acted_on(
-        &self,
-        key: &Key,
-        service: &VirtualService,
-        looked: &Looked,
-    ) -> (BTreeSet<ServiceName>, BTreeSet<String>) {
-        let (mut acting, mut problems) = (BTreeSet::new(), BTreeSet::new());
+    fn acted_on(&self, key: &Key, service: &VirtualService, looked: &Looked) -> Acting {
+        let mut acting = Acting::default();
         for host in &service.spec.hosts {
             let host = self.mesh.fqdn(host, &key.namespace);
             looked.borrow_mut().insert(Thing::Bound(host.clone()));
@@ -67,11 +76,15 @@ impl Graph {
                 let eyes = self.eyes(gateway, looked);
                 let counts = eyes.chosen(name).iter().any(|(one, _)| *one == key);
                 let Some(backend) = self.backend(name, looked).filter(|_| counts) else { continue };
-                acting.insert(name.clone());
-                problems.extend(self.problems(&eyes, &backend, (key, service)));
+                let mut attached = backend.ports.iter().map(|port| eyes.attached(&backend, port));
+                if attached.any(|one| one.of_requests || one.of_connections) {
+                    acting.replaced.insert(name.clone());
+                }
+                acting.services.insert(name.clone());
+                acting.problems.extend(self.problems(&eyes, &backend, (key, service)));
             }
         }
-        (acting, problems)
+        acting
     }
 
     fn problems(
@@ -126,6 +139,7 @@ impl Graph {
             generation: rule.generation,
             words: [word].into_iter().chain(unsupported(&rule.unused)).collect(),
             was_said: rule.has_condition,
+            parents: Vec::new(),
             is_gone: false,
         };
         Made { told: vec![told], looked_at: taken(looked), ..Made::default() }
@@ -136,6 +150,7 @@ impl Graph {
 pub const ACCEPTED: &str = "lateen.io/Accepted";
 pub const RESOLVED: &str = "lateen.io/ResolvedRefs";
 pub const UNSUPPORTED: &str = "lateen.io/UnsupportedFields";
+pub const REPLACED: &str = "lateen.io/Replaced";
 
 fn gone(kind: Kind, key: &Key) -> Told {
     Told {
@@ -144,6 +159,7 @@ fn gone(kind: Kind, key: &Key) -> Told {
         generation: 0,
         words: Vec::new(),
         was_said: false,
+        parents: Vec::new(),
         is_gone: true,
     }
 }
@@ -181,6 +197,15 @@ fn unsupported(unused: &[String]) -> Option<Word> {
         reason: "UnsupportedFields",
         message: unused.join("; "),
     })
+}
+
+fn hidden(replaced: &BTreeSet<ServiceName>) -> Option<Word> {
+    let message = format!(
+        "routes of the Gateway API are attached to {}, and count there in place of what is written here",
+        listed(replaced)
+    );
+    let word = Word { kind: REPLACED, truth: Truth::True, reason: "GatewayAPI", message };
+    (!replaced.is_empty()).then_some(word)
 }
 
 fn listed(names: &BTreeSet<ServiceName>) -> String {

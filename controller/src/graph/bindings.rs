@@ -99,6 +99,13 @@ impl Bindings {
         differ
     }
 
+    /// The waypoints of a service, each once.
+    pub(super) fn waypoints_of(&self, service: &ServiceName) -> Vec<&Key> {
+        let mut all: Vec<&Key> = self.gateways_of.of(service).map(|(gateway, _)| gateway).collect();
+        all.dedup();
+        all
+    }
+
     /// Services with such names and the waypoints that serve them.
     pub(super) fn serving(&self, is_it: impl Fn(&str) -> bool) -> Vec<(&ServiceName, &Key)> {
         let named = self.gateways_of.keys().filter(|name| is_it(&name.hostname));

@@ -47,6 +47,7 @@ impl Graph {
             Derived::Proxy(key) => self.proxy(key),
             Derived::RoutesTold(key) => self.author_of_routes(key),
             Derived::RuleTold(key) => self.author_of_rules(key),
+            Derived::RouteTold(kind, key) => self.author_of_route(&(*kind, key.clone())),
         }
     }
 
@@ -57,6 +58,7 @@ impl Graph {
             generation,
             words,
             was_said,
+            parents: Vec::new(),
             is_gone,
         };
         let Some(service) = self.world.services.find(key) else {
@@ -114,6 +116,7 @@ impl Graph {
             generation,
             words,
             was_said,
+            parents: Vec::new(),
             is_gone,
         };
         let Some(found) = self.world.entries.find(key) else {
@@ -161,6 +164,7 @@ impl Graph {
             generation,
             words,
             was_said,
+            parents: Vec::new(),
             is_gone,
         };
         let Some(found) = self.world.externals.find(key) else {
@@ -196,6 +200,7 @@ impl Graph {
             words,
             // What an earlier process said of a policy that has targets now, or has them no more, must go.
             was_said: true,
+            parents: Vec::new(),
             is_gone,
         };
         let Some(policy) = self.world.policies.find(key) else {

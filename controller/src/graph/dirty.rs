@@ -15,6 +15,8 @@
 //! | any of a policy's targets | the policies of the namespace that have targets |
 //! | virtual service | services it names, where a waypoint serves them; what delegates to it |
 //! | destination rule | how proxies send to the service it names; all workloads when other labels choose endpoints |
+//! | route of the Gateway API | services it is attached to |
+//! | reference grant | what looked for one in its namespace |
 //! | who is bound to a waypoint | the waypoint, how it serves and sends to what was bound |
 
 use std::{
@@ -25,12 +27,15 @@ use std::{
 use lateen_cluster::store::Key;
 use lateen_types::label::Labels;
 
-use super::{Derived, Graph, Place, Thing, Update};
+use super::{
+    Derived, Graph, Place, Thing, Update,
+    attached::{Parent, RouteName},
+};
 use crate::{
     derive::{gateway, host_matches, targets},
     facts::{
-        self, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, PeerAuthentication, Pod, Service,
-        ServiceEntry, VirtualService,
+        self, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, PeerAuthentication, Pod, Route,
+        Service, ServiceEntry, VirtualService,
     },
 };
 
@@ -84,6 +89,11 @@ impl Graph {
             Update::Class(key, new) => self.take_class(&key, new, dirty),
             Update::VirtualService(key, new) => self.take_virtual_service(&key, new, dirty),
             Update::Rule(key, new) => self.take_rule(&key, new, dirty),
+            Update::Route(kind, key, new) => self.take_route((kind, key), new, dirty),
+            Update::Grant(key, new) => {
+                self.world.grants.set(&key, new);
+                dirty.extend(self.lookers.of(&Thing::Grants(key.namespace)).cloned());
+            }
         }
     }
 
@@ -110,6 +120,17 @@ impl Graph {
         }
         dirty.extend(self.lookers.of(&Thing::VirtualService(key.clone())).cloned());
         dirty.insert(Derived::RoutesTold(key.clone()));
+    }
+
+    fn take_route(&mut self, name: RouteName, new: Option<Arc<Route>>, dirty: &mut Dirty) {
+        let old = self.world.set_route(&name, new.clone());
+        for route in [&old, &new].into_iter().flatten() {
+            let parents = route.spec.parent_refs.iter().filter_map(|one| Parent::of(one, &name.1.namespace));
+            for service in parents.flat_map(|parent| self.services_at(&parent)) {
+                self.looked_for(&service.hostname, Thing::Routes, dirty);
+            }
+        }
+        dirty.insert(Derived::RouteTold(name.0, name.1));
     }
 
     fn take_rule(&mut self, key: &Key, new: Option<Arc<DestinationRule>>, dirty: &mut Dirty) {
@@ -140,7 +161,12 @@ impl Graph {
             Thing::Host(host) | Thing::Routes(host) | Thing::Bound(host) => {
                 names(host) && **known == thing(host.clone())
             }
-            Thing::Gateway(_) | Thing::VirtualService(_) | Thing::Namespace(_) | Thing::Ruled(_) => false,
+            Thing::Gateway(_)
+            | Thing::VirtualService(_)
+            | Thing::Namespace(_)
+            | Thing::Ruled(_)
+            | Thing::Grants(_)
+            | Thing::Entry(_) => false,
         });
         dirty.extend(others.flat_map(|known| self.lookers.of(known).cloned()));
     }
@@ -150,6 +176,7 @@ impl Graph {
         dirty.extend(self.world.gateways.all().map(|(key, _)| Derived::Proxy(key.clone())));
         dirty.extend(self.world.virtual_services.all().map(|(key, _)| Derived::RoutesTold(key.clone())));
         dirty.extend(self.world.rules.all().map(|(key, _)| Derived::RuleTold(key.clone())));
+        dirty.extend(self.world.all_routes().map(|(kind, key)| Derived::RouteTold(kind, key)));
         for place in self.bindings.places() {
             dirty.insert(Derived::Served(place.clone()));
             dirty.insert(Derived::Sent(place));
@@ -201,6 +228,7 @@ impl Graph {
         for selector in both.iter().copied().flatten().filter_map(|entry| entry.selector.as_ref()) {
             self.selected(&key.namespace, selector, dirty);
         }
+        dirty.extend(self.lookers.of(&Thing::Entry(key.clone())).cloned());
         self.claimed(both.iter().copied().flatten().flat_map(|entry| entry.hosts.clone()), dirty);
         dirty.insert(Derived::Entry(key));
     }
@@ -313,7 +341,8 @@ impl Graph {
                 | Derived::Sent(_)
                 | Derived::Proxy(_)
                 | Derived::RoutesTold(_)
-                | Derived::RuleTold(_) => None,
+                | Derived::RuleTold(_)
+                | Derived::RouteTold(..) => None,
             })
             .collect();
         spaces.iter().for_each(|space| self.targeted_within(space, dirty));

@@ -4,7 +4,7 @@ use lateen_cluster::store::Key;
 use lateen_types::label::Labels;
 use lateen_wire::proxy::Protocol;
 
-use super::{Graph, Thing, proxies::Looked};
+use super::{Graph, Thing, attached::Attached, proxies::Looked};
 use crate::{
     derive::{
         backend::{Backend, Port, ServiceName},
@@ -17,11 +17,11 @@ use crate::{
 
 /// The eyes of one Gateway's proxies; what they look for is noted.
 pub(super) struct Eyes<'a> {
-    graph: &'a Graph,
+    pub(super) graph: &'a Graph,
     gateway: &'a Key,
     /// The labels of its pods.
     labels: Labels,
-    looked: &'a Looked,
+    pub(super) looked: &'a Looked,
 }
 
 impl Graph {
@@ -83,16 +83,16 @@ impl<'a> Eyes<'a> {
 
     /// The routes of one port of a service that this waypoint serves.
     pub(super) fn routes(&self, backend: &Backend, port: &Port) -> Routes {
-        let mut made = Routes::default();
+        let Attached { routes: mut made, of_requests, of_connections } = self.attached(backend, port);
         let asker = self.asker(port.number);
         for (key, service) in self.chosen(&backend.name) {
-            if port.protocol != Protocol::Tcp && port.protocol != Protocol::Tls {
+            if !of_requests && port.protocol != Protocol::Tcp && port.protocol != Protocol::Tls {
                 made.http.extend(route::http(asker, key, service).routes);
             }
-            if matches!(port.protocol, Protocol::Tls) {
+            if !of_connections && matches!(port.protocol, Protocol::Tls) {
                 made.tls.extend(route::tls(asker, key, service, Some(&backend.name.hostname)).routes);
             }
-            if matches!(port.protocol, Protocol::Tcp | Protocol::Tls | Protocol::Auto) {
+            if !of_connections && matches!(port.protocol, Protocol::Tcp | Protocol::Tls | Protocol::Auto) {
                 made.tcp.extend(route::tcp(asker, key, service).routes);
             }
         }

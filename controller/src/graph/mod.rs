@@ -4,6 +4,7 @@
 //! Absent on purpose: how anything is derived (see `derive`), who is told (see `publish`), waiting.
 //! `dirty` says what hangs on what, `build` gathers what a derivation needs, `hosts` says who has a host.
 
+mod attached;
 mod authors;
 mod bindings;
 mod build;
@@ -28,18 +29,19 @@ use lateen_cluster::store::Key;
 use lateen_wire::workload as wire;
 use lateen_xds::{resource::Version, server::Publish};
 
-pub use authors::{ACCEPTED, RESOLVED, UNSUPPORTED};
+pub use authors::{ACCEPTED, REPLACED, RESOLVED, UNSUPPORTED};
 use bindings::{Binding, Bindings};
 use resource::Resource;
 pub use resource::{gateway_group, node_group};
-pub use told::{Enforcing, Kind, Object, Reporter, Told};
+pub use told::{Enforcing, Kind, Object, ParentTold, Reporter, Told};
 use world::{Index, World};
 
 use crate::{
     derive::{Mesh, backend::ServiceName, targets::Ask},
     facts::{
         AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, Node,
-        PeerAuthentication, Pod, Service, ServiceEntry, VirtualService, WorkloadEntry,
+        PeerAuthentication, Pod, ReferenceGrant, Route, RouteKind, Service, ServiceEntry, VirtualService,
+        WorkloadEntry,
     },
 };
 
@@ -59,6 +61,8 @@ pub enum Update {
     Class(Key, Option<Arc<GatewayClass>>),
     VirtualService(Key, Option<Arc<VirtualService>>),
     Rule(Key, Option<Arc<DestinationRule>>),
+    Route(RouteKind, Key, Option<Arc<Route>>),
+    Grant(Key, Option<Arc<ReferenceGrant>>),
 }
 
 /// What is derived together.
@@ -88,6 +92,8 @@ enum Derived {
     RoutesTold(Key),
     /// What the author of a destination rule is told.
     RuleTold(Key),
+    /// What the author of a route of the Gateway API is told.
+    RouteTold(RouteKind, Key),
 }
 
 /// A service at a Gateway.
@@ -124,7 +130,7 @@ impl Derived {
             | Self::Ways => Layer::Objects,
             Self::Served(_) | Self::Proxy(_) => Layer::Routes,
             Self::Sent(_) => Layer::Destinations,
-            Self::RoutesTold(_) | Self::RuleTold(_) => Layer::Authors,
+            Self::RoutesTold(_) | Self::RuleTold(_) | Self::RouteTold(..) => Layer::Authors,
         }
     }
 }
@@ -143,6 +149,10 @@ enum Thing {
     Namespace(Arc<str>),
     /// The policies with this target.
     Ruled(Ask),
+    /// The grants of a namespace.
+    Grants(Arc<str>),
+    /// The hosts of a service entry.
+    Entry(Key),
 }
 
 /// What is different now.
@@ -281,7 +291,7 @@ impl Graph {
             return;
         }
         // To say nothing of what nothing was ever said of is no news.
-        let is_silence = before.is_none() && told.words.is_empty() && !told.was_said;
+        let is_silence = before.is_none() && told.words.is_empty() && told.parents.is_empty() && !told.was_said;
         if before == Some(&told) || is_silence {
             return;
         }

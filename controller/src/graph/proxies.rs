@@ -56,8 +56,12 @@ impl Graph {
         };
         let labels = self.labels_of(&place.gateway);
         let merged = self.merged((&place.gateway, &labels), &place.service);
-        let around =
-            destination::Around { namespace: &place.gateway.namespace, merged: merged.as_ref(), backing: &|_| None };
+        let around = destination::Around {
+            namespace: &place.gateway.namespace,
+            connect_timeout: self.mesh.proxies.connect_timeout,
+            merged: merged.as_ref(),
+            backing: &|_| None,
+        };
         let made = destination::derive(&backend, around);
         let name = proxy::name_at(&place.gateway, &place.service);
         Made {
@@ -84,7 +88,7 @@ impl Graph {
                 Bound::Workload(uid) => around.workloads.push(uid),
             }
         }
-        let made = proxy::waypoint(key, found, around);
+        let made = proxy::waypoint(&self.mesh.proxies, key, found, around);
         let proxy = resource::own(type_url::PROXY, &key.to_string(), &made, key);
         Made {
             resources: guards.iter().map(Guard::resource).chain([proxy]).collect(),

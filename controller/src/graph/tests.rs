@@ -1,5 +1,6 @@
 //! The graph against the slow, obvious way: deriving everything anew from the same objects.
 
+mod attached;
 mod guards;
 mod rules;
 mod show;
@@ -16,7 +17,9 @@ use serde_json::json;
 use super::*;
 use crate::{
     derive::{
-        tests::{mesh, read_entry, read_external, read_gateway, read_peer, read_policy, read_routes, read_rule},
+        tests::{
+            mesh, read_entry, read_external, read_gateway, read_peer, read_policy, read_route, read_routes, read_rule,
+        },
         word::Word,
     },
     facts::{
@@ -177,6 +180,16 @@ fn virtual_service(random: &mut StdRng) -> VirtualService {
     read_routes("v", &created, json!({"hosts": hosts, "exportTo": export, "http": [route]}))
 }
 
+fn attached(random: &mut StdRng, kind: RouteKind) -> Route {
+    let mut place = || (["a", "b"][random.random_range(0..2)], SPACES[random.random_range(0..SPACES.len())]);
+    let ((parent, space), (to, other)) = (place(), place());
+    let (group, of) = [("", "Service"), ("networking.istio.io", "ServiceEntry")][random.random_range(0..2)];
+    let spec = json!({"parentRefs": [{"group": group, "kind": of, "name": parent, "namespace": space}],
+        "rules": [{"backendRefs": [{"name": to, "namespace": other, "port": 80}]}]});
+    let created = format!("2026-01-0{}T00:00:00Z", random.random_range(1..4));
+    read_route(kind, &created, spec)
+}
+
 fn rule(random: &mut StdRng) -> DestinationRule {
     let host = NAMES[random.random_range(0..NAMES.len())];
     let export = [json!([]), json!(["."]), json!(["web"])][random.random_range(0..3)].clone();
@@ -203,7 +216,7 @@ fn peer_policy(random: &mut StdRng, name: &str) -> PeerAuthentication {
 fn update(random: &mut StdRng) -> Update {
     let key = key(random);
     let there = random.random_ratio(3, 4);
-    match random.random_range(0..15) {
+    match random.random_range(0..18) {
         0 => {
             let name = Key::new("", SPACES[random.random_range(0..SPACES.len())]);
             let namespace = Namespace {
@@ -235,7 +248,18 @@ fn update(random: &mut StdRng) -> Update {
         8 => Update::Gateway(key, there.then(|| Arc::new(gateway(random)))),
         9 | 10 => Update::VirtualService(key, there.then(|| Arc::new(virtual_service(random)))),
         11 | 12 => Update::Rule(key, there.then(|| Arc::new(rule(random)))),
-        13 => Update::Class(Key::new("", "istio-waypoint"), there.then(|| Arc::new(class(random)))),
+        13 | 14 => {
+            let kind = [RouteKind::Http, RouteKind::Tcp][random.random_range(0..2)];
+            Update::Route(kind, key, there.then(|| Arc::new(attached(random, kind))))
+        }
+        15 => {
+            let namespace = SPACES[random.random_range(0..SPACES.len())];
+            let from = json!({"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": namespace});
+            let spec = serde_json::from_value(json!({"from": [from], "to": [{"group": "", "kind": "Service"}]}));
+            let grant = ReferenceGrant { spec: spec.expect("a grant") };
+            Update::Grant(key, there.then(|| Arc::new(grant)))
+        }
+        16 => Update::Class(Key::new("", "istio-waypoint"), there.then(|| Arc::new(class(random)))),
         _ => {
             let made = peer_policy(random, &key.name);
             Update::Peer(key, there.then(|| Arc::new(made)))
@@ -271,6 +295,9 @@ impl Objects {
             Update::Class(key, _) => (10, key.clone()),
             Update::VirtualService(key, _) => (11, key.clone()),
             Update::Rule(key, _) => (12, key.clone()),
+            Update::Route(RouteKind::Http, key, _) => (13, key.clone()),
+            Update::Route(_, key, _) => (14, key.clone()),
+            Update::Grant(key, _) => (15, key.clone()),
         };
         self.updates.insert(place, update.clone());
     }
@@ -287,8 +314,9 @@ impl Objects {
 
 /// What authors of routes and rules were told last.
 fn of_routes(graph: &Graph) -> Words {
-    let told = graph.told.values().filter(|told| told.reporter == Reporter::Routes);
-    told.map(|told| (told.object.clone(), told.words.clone())).collect()
+    let told = graph.told.values().filter(|told| [Reporter::Routes, Reporter::Parents].contains(&told.reporter));
+    let said = |told: &Told| told.words.iter().chain(told.parents.iter().flat_map(|one| &one.words)).cloned().collect();
+    told.map(|told| (told.object.clone(), said(told))).collect()
 }
 
 /// What a proxy that was sent all deltas holds: versions by type and name.

@@ -1,8 +1,11 @@
 //! What authors of objects are told, and which policies are to be enforced.
 
-use lateen_cluster::store::Key;
+use lateen_cluster::{api::ParentRef, store::Key};
 
-use crate::derive::{enforced::Enforceable, word::Word};
+use crate::{
+    derive::{enforced::Enforceable, word::Word},
+    facts::RouteKind,
+};
 
 /// The kinds of objects with a status of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,6 +17,7 @@ pub enum Kind {
     WorkloadEntry,
     VirtualService,
     DestinationRule,
+    Route(RouteKind),
 }
 
 /// One object.
@@ -40,6 +44,8 @@ pub enum Reporter {
     Enforcement,
     /// What becomes of routes and destination rules.
     Routes,
+    /// What becomes of the Gateway API's routes at each parent.
+    Parents,
 }
 
 impl Reporter {
@@ -52,8 +58,18 @@ impl Reporter {
             Self::WorkloadEntry => "istio-ambient-workloadentry",
             Self::Enforcement => "lateen-enforcement",
             Self::Routes => "lateen-routes",
+            Self::Parents => "lateen-parents",
         }
     }
+}
+
+/// What is said of a route at one of its parents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParentTold {
+    /// As the route names it.
+    pub reference: ParentRef,
+    /// The conditions.
+    pub words: Vec<Word>,
 }
 
 /// What one reporter says of an object; without words it takes back what it said.
@@ -67,6 +83,8 @@ pub struct Told {
     pub generation: i64,
     /// The conditions, all of this reporter's.
     pub words: Vec<Word>,
+    /// Of a route of the Gateway API: the conditions at each of its parents.
+    pub parents: Vec<ParentTold>,
     /// Whether the object shows words of this reporter's, perhaps of an earlier process's.
     pub was_said: bool,
     /// Whether the object is gone, so that nobody is to be told.

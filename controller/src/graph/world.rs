@@ -9,10 +9,12 @@ use std::{
 
 use lateen_cluster::store::Key;
 
+use super::attached::{Parent, RouteName};
+
 use crate::derive::destination;
 use crate::facts::{
     AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, Node, PeerAuthentication,
-    Pod, Service, ServiceEntry, VirtualService, WorkloadEntry,
+    Pod, ReferenceGrant, Route, RouteKind, Service, ServiceEntry, VirtualService, WorkloadEntry,
 };
 
 /// Objects of one kind, by namespace.
@@ -163,6 +165,10 @@ pub(super) struct World {
     pub(super) rules_of_host: Index<String>,
     /// Destination rules whose host is a wildcard.
     pub(super) wild_rules: BTreeSet<Key>,
+    routes: HashMap<RouteKind, Objects<Route>>,
+    /// Routes of the Gateway API by what they are attached to.
+    pub(super) routes_of: Index<Parent, RouteName>,
+    pub(super) grants: Objects<ReferenceGrant>,
     /// The keys of labels by which destination rules choose endpoints, and how many do.
     pub(super) label_keys: BTreeMap<String, usize>,
 }
@@ -203,6 +209,30 @@ impl World {
                 self.wild_services.insert(key.clone());
             }
             self.services_of_host.add(host, key);
+        }
+        old
+    }
+
+    pub(super) fn route(&self, (kind, key): &RouteName) -> Option<&Route> {
+        self.routes.get(kind)?.find(key).map(|route| &**route)
+    }
+
+    pub(super) fn all_routes(&self) -> impl Iterator<Item = RouteName> {
+        self.routes.iter().flat_map(|(kind, all)| all.all().map(|(key, _)| (*kind, key.clone())))
+    }
+
+    /// Sets or removes a route; what was there before.
+    pub(super) fn set_route(&mut self, name: &RouteName, new: Option<Arc<Route>>) -> Option<Arc<Route>> {
+        let parents = |route: &Route| -> Vec<Parent> {
+            let all = route.spec.parent_refs.iter();
+            all.filter_map(|reference| Parent::of(reference, &name.1.namespace)).collect()
+        };
+        let old = self.routes.entry(name.0).or_default().set(&name.1, new.clone());
+        for parent in old.iter().flat_map(|route| parents(route)) {
+            self.routes_of.remove(&parent, name);
+        }
+        for parent in new.iter().flat_map(|route| parents(route)) {
+            self.routes_of.add(parent, name);
         }
         old
     }

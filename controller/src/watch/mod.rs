@@ -23,7 +23,8 @@ use crate::{
     ca::residents::Residents,
     facts::{
         AuthorizationPolicy, Common, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, Node,
-        PeerAuthentication, Pod, Service, ServiceEntry, VirtualService, WorkloadEntry,
+        PeerAuthentication, Pod, ReferenceGrant, Route, RouteKind, Service, ServiceEntry, VirtualService,
+        WorkloadEntry,
     },
     graph::Update,
     scope::Scope,
@@ -45,6 +46,8 @@ pub enum Change {
     Class(Key),
     VirtualService(Key),
     Rule(Key),
+    Route(RouteKind, Key),
+    Grant(Key),
     /// What holds for the whole mesh.
     Settings,
 }
@@ -65,7 +68,9 @@ impl Change {
             | Self::Gateway(key)
             | Self::Class(key)
             | Self::VirtualService(key)
-            | Self::Rule(key) => Some(key),
+            | Self::Rule(key)
+            | Self::Route(_, key)
+            | Self::Grant(key) => Some(key),
             Self::Settings => None,
         }
     }
@@ -89,9 +94,23 @@ pub struct Stores {
     classes: Store<GatewayClass>,
     virtual_services: Store<VirtualService>,
     rules: Store<DestinationRule>,
+    http: Store<Route>,
+    grpc: Store<Route>,
+    tls: Store<Route>,
+    tcp: Store<Route>,
+    grants: Store<ReferenceGrant>,
 }
 
 impl Stores {
+    fn routes(&self, kind: RouteKind) -> &Store<Route> {
+        match kind {
+            RouteKind::Http => &self.http,
+            RouteKind::Grpc => &self.grpc,
+            RouteKind::Tls => &self.tls,
+            RouteKind::Tcp => &self.tcp,
+        }
+    }
+
     /// The present state of what changed; what is outside `scope` is as good as gone.
     pub fn update(&self, change: &Change, scope: &Scope) -> Option<Update> {
         let key = change.key()?;
@@ -113,6 +132,8 @@ impl Stores {
             Change::Class(_) => Update::Class(key.clone(), found(&self.classes, key, held)),
             Change::VirtualService(_) => Update::VirtualService(key.clone(), found(&self.virtual_services, key, held)),
             Change::Rule(_) => Update::Rule(key.clone(), found(&self.rules, key, held)),
+            Change::Route(kind, _) => Update::Route(*kind, key.clone(), found(self.routes(*kind), key, held)),
+            Change::Grant(_) => Update::Grant(key.clone(), found(&self.grants, key, held)),
             Change::Settings => return None,
         })
     }
@@ -133,6 +154,11 @@ impl Stores {
         all.extend(of(&self.gateways, Change::Gateway, &moved));
         all.extend(of(&self.virtual_services, Change::VirtualService, &moved));
         all.extend(of(&self.rules, Change::Rule, &moved));
+        all.extend(of(&self.http, |key| Change::Route(RouteKind::Http, key), &moved));
+        all.extend(of(&self.grpc, |key| Change::Route(RouteKind::Grpc, key), &moved));
+        all.extend(of(&self.tls, |key| Change::Route(RouteKind::Tls, key), &moved));
+        all.extend(of(&self.tcp, |key| Change::Route(RouteKind::Tcp, key), &moved));
+        all.extend(of(&self.grants, Change::Grant, &moved));
         all
     }
 }
@@ -161,7 +187,7 @@ pub struct Watch {
 }
 
 /// The kinds followed.
-const KINDS: usize = 13;
+const KINDS: usize = 18;
 
 impl Watch {
     /// Follows everything until `drain` begins.
@@ -191,6 +217,7 @@ impl Watch {
         follow.entries(stores, self.vips.clone());
         follow.gateways(stores);
         follow.traffic(stores);
+        follow.attached(stores);
         incomplete
     }
 }
@@ -239,6 +266,23 @@ impl Follow<'_> {
         let read = |object: DynamicObject| DestinationRule::read(&object);
         let listener = self.listener("destination rules", read, Change::Rule);
         self.config(&kind("networking.istio.io", "DestinationRule", "destinationrules"), &stores.rules, listener);
+    }
+
+    fn attached(&self, stores: &Stores) {
+        const GROUP: &str = "gateway.networking.k8s.io";
+        let listener = self.listener("HTTP routes", route(RouteKind::Http), |key| Change::Route(RouteKind::Http, key));
+        self.config(&kind(GROUP, "HTTPRoute", "httproutes"), &stores.http, listener);
+        let listener = self.listener("gRPC routes", route(RouteKind::Grpc), |key| Change::Route(RouteKind::Grpc, key));
+        self.config(&kind(GROUP, "GRPCRoute", "grpcroutes"), &stores.grpc, listener);
+        let listener = self.listener("TLS routes", route(RouteKind::Tls), |key| Change::Route(RouteKind::Tls, key));
+        self.config(&kind(GROUP, "TLSRoute", "tlsroutes"), &stores.tls, listener);
+        let listener = self.listener("TCP routes", route(RouteKind::Tcp), |key| Change::Route(RouteKind::Tcp, key));
+        self.config(&kind(GROUP, "TCPRoute", "tcproutes"), &stores.tcp, listener);
+        let read = |object: DynamicObject| ReferenceGrant::read(&object);
+        let listener = self.listener("reference grants", read, Change::Grant);
+        // The oldest version that clusters still serve; all say the same.
+        let gvk = GroupVersionKind::gvk(GROUP, "v1beta1", "ReferenceGrant");
+        self.config(&ApiResource::from_gvk_with_plural(&gvk, "referencegrants"), &stores.grants, listener);
     }
 
     fn listener<K, V>(
@@ -306,6 +350,10 @@ struct Told<K, V> {
 
 /// Whether an object is to be looked at.
 type Ours<K> = Box<dyn Fn(&K) -> bool + Send>;
+
+fn route(kind: RouteKind) -> impl FnMut(DynamicObject) -> Reading<Route> + Send + 'static {
+    move |object| Route::read(kind, &object)
+}
 
 fn kind(group: &str, kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural)

@@ -81,6 +81,7 @@ impl Joined {
             dry_run,
             sight: lateen_controller::derive::visible::Sight::default(),
             shown: lateen_controller::derive::Shown::default(),
+            proxies: lateen_controller::derive::proxy::Defaults::default(),
         };
         let mut joined = Self { graph: Graph::new(mesh), store: WorldStore::new(None) };
         let pod = json!({

@@ -12,7 +12,7 @@ mod lookup;
 mod pool;
 mod tls;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use lateen_wire::proxy as wire;
 
@@ -28,6 +28,8 @@ use super::backend::{Backend, Port};
 pub struct Around<'a> {
     /// The proxy's namespace, where its Secrets are.
     pub namespace: &'a str,
+    /// Where no rule says how long to wait for a connection.
+    pub connect_timeout: Duration,
     /// What the destination rules say.
     pub merged: Option<&'a Merged<'a>>,
     /// What backend TLS policies say, by port.
@@ -82,7 +84,7 @@ fn cluster(
     wanted.extend(tls.wanted);
     let policy = wire::TrafficPolicy {
         load_balancer: Some(balance::derive(backend, blocks)),
-        pool: Some(pool::derive(blocks.connection_pool)),
+        pool: Some(pool::derive(blocks.connection_pool, around.connect_timeout)),
         outlier: blocks.outlier_detection.map(pool::outlier),
         tls: tls.tls,
         proxy_protocol: blocks.proxy_protocol.map_or(0, |asked| pool::proxy_protocol(asked).into()),

@@ -7,7 +7,6 @@ use lateen_wire::proxy::{self as wire, traffic_policy};
 
 use super::on_wire;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 const KEEPALIVE_PROBES: u32 = 9;
 const KEEPALIVE_TIME: Duration = Duration::from_secs(7200);
@@ -20,7 +19,7 @@ const BUDGET_PERCENT: f64 = 20.0;
 const BUDGET_MIN: u32 = 3;
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) fn derive(asked: Option<&ConnectionPool>) -> wire::ConnectionPool {
+pub(super) fn derive(asked: Option<&ConnectionPool>, connect_timeout: Duration) -> wire::ConnectionPool {
     let tcp = asked.and_then(|pool| pool.tcp.clone()).unwrap_or_default();
     let http = asked.and_then(|pool| pool.http.clone()).unwrap_or_default();
     let tcp_idle = tcp.idle_timeout.map(|length| length.0);
@@ -29,7 +28,7 @@ pub(super) fn derive(asked: Option<&ConnectionPool>) -> wire::ConnectionPool {
     let interval = pings.and_then(|pings| pings.interval).filter(|length| !length.0.is_zero());
     wire::ConnectionPool {
         max_connections: limit(tcp.max_connections),
-        connect_timeout: Some(on_wire(tcp.connect_timeout.map_or(CONNECT_TIMEOUT, |length| length.0))),
+        connect_timeout: Some(on_wire(tcp.connect_timeout.map_or(connect_timeout, |length| length.0))),
         keepalive: tcp.tcp_keepalive.map(|probes| wire::Keepalive {
             probes: if probes.probes == 0 { KEEPALIVE_PROBES } else { probes.probes },
             time: Some(on_wire(probes.time.map_or(KEEPALIVE_TIME, |length| length.0))),

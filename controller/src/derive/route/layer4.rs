@@ -1,5 +1,8 @@
 //! Routes of connections: TLS that is not terminated, and whatever else is no HTTP.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use lateen_cluster::{
     api::{Target, TcpMatch, TlsMatch},
     store::Key,
@@ -28,7 +31,7 @@ pub fn tls(asker: Asker<'_>, key: &Key, service: &VirtualService, hostname: Opti
             made.routes.push(wire::TcpRoute {
                 name: String::new(),
                 server_names: one.sni_hosts.iter().map(|name| name.to_ascii_lowercase()).collect(),
-                destination_subnets: one.destination_subnets.clone(),
+                destination_subnets: subnets(&one.destination_subnets),
                 destinations: destinations(&context, &route.route, &mut made.problems),
             });
         }
@@ -48,12 +51,21 @@ pub fn tcp(asker: Asker<'_>, key: &Key, service: &VirtualService) -> Made<wire::
             made.routes.push(wire::TcpRoute {
                 name: String::new(),
                 server_names: Vec::new(),
-                destination_subnets: one.destination_subnets.clone(),
+                destination_subnets: subnets(&one.destination_subnets),
                 destinations: destinations(&context, &route.route, &mut made.problems),
             });
         }
     }
     made
+}
+
+/// An address alone is a block of one.
+fn subnets(written: &[String]) -> Vec<String> {
+    let block = |text: &String| match text.parse::<IpAddr>() {
+        Ok(ip) => IpNet::from(ip).to_string(),
+        Err(_) => text.clone(),
+    };
+    written.iter().map(block).collect()
 }
 
 fn destinations(context: &Context<'_>, targets: &[Target], problems: &mut Vec<String>) -> Vec<wire::Weighted> {

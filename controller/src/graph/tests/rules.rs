@@ -292,6 +292,24 @@ fn a_destination_elsewhere_is_sent_to_the_proxy_that_routes_there() {
 }
 
 #[test]
+fn what_does_nothing_is_named() {
+    let found = cluster(&service(
+        "v",
+        "shop",
+        "a",
+        "  http: [{match: [{sourceLabels: {app: x}, statPrefix: p}], route: [{destination: {host: b}}]}]",
+    ));
+    let said = found.said(Kind::VirtualService, "v");
+    let said = said.iter().find(|word| word.starts_with("lateen.io/UnsupportedFields")).expect("it is named");
+    for field in ["spec.http[0].match[0].sourceLabels does nothing", "spec.http[0].match[0].statPrefix does nothing"] {
+        assert!(said.contains(field), "{said}");
+    }
+    let found = cluster(&rule("r", "shop", "a", "trafficPolicy: {tls: {mode: MUTUAL, credentialName: c}}"));
+    let said = found.said(Kind::DestinationRule, "r");
+    assert!(said[1].contains("spec.trafficPolicy.tls.credentialName is not supported"), "{said:?}");
+}
+
+#[test]
 fn a_rule_nobody_acts_on_says_so() {
     let mut found = Cluster::new(&service("v", "shop", "a", &to("b")));
     assert!(found.said(Kind::VirtualService, "v")[0].contains("NoWaypoint"));

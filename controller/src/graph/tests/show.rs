@@ -34,6 +34,7 @@ metadata: {name: waypoint, namespace: shop}
 spec:
   gatewayClassName: istio-waypoint
   listeners: [{name: mesh, port: 15008, protocol: HBONE}]
+status: {addresses: [{type: IPAddress, value: 10.96.0.9}]}
 ---
 ";
 
@@ -148,6 +149,19 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// Reason and message of each condition told of a route of `shop` at its first parent.
+    pub(super) fn parent(&self, kind: RouteKind, name: &str) -> Vec<String> {
+        self.parent_in("shop", kind, name)
+    }
+
+    pub(super) fn parent_in(&self, namespace: &str, kind: RouteKind, name: &str) -> Vec<String> {
+        let object = Object { kind: Kind::Route(kind), key: Key::new(namespace, name) };
+        let told = self.told.get(&(object, Reporter::Parents)).expect("something was told");
+        told.parents[0].words.iter().map(|word| format!("{} {}: {}", word.kind, word.reason, word.message)).collect()
+    }
+}
+
 fn full(name: &str) -> String {
     if name.contains('.') { name.to_owned() } else { format!("{name}.shop.svc.cluster.local") }
 }
@@ -172,6 +186,11 @@ fn update_of((version, kind): (&str, &str), key: Key, object: DynamicObject, gon
         "ServiceEntry" => Update::Entry(key, value(ServiceEntry::read(&object), gone)),
         "AuthorizationPolicy" => Update::Policy(key, value(facts::AuthorizationPolicy::read(&object), gone)),
         "VirtualService" => Update::VirtualService(key, value(VirtualService::read(&object), gone)),
+        "HTTPRoute" => Update::Route(RouteKind::Http, key, value(Route::read(RouteKind::Http, &object), gone)),
+        "GRPCRoute" => Update::Route(RouteKind::Grpc, key, value(Route::read(RouteKind::Grpc, &object), gone)),
+        "TLSRoute" => Update::Route(RouteKind::Tls, key, value(Route::read(RouteKind::Tls, &object), gone)),
+        "TCPRoute" => Update::Route(RouteKind::Tcp, key, value(Route::read(RouteKind::Tcp, &object), gone)),
+        "ReferenceGrant" => Update::Grant(key, value(ReferenceGrant::read(&object), gone)),
         "DestinationRule" => Update::Rule(key, value(DestinationRule::read(&object), gone)),
         "Gateway" if version.starts_with("gateway.") => {
             Update::Gateway(key, value(facts::Gateway::read(&object), gone))

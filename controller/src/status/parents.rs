@@ -1,0 +1,78 @@
+//! The status of routes of the Gateway API: an entry for each parent, beside those of other controllers.
+//!
+//! The list is one value to the API server, so it is read and written as a whole, under the version that was read.
+
+use kube::{
+    Api,
+    api::{DynamicObject, Patch, PatchParams},
+};
+use lateen_cluster::api::StatusCondition;
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+use super::wanted;
+use crate::{facts::CONTROLLER, graph::Told};
+
+/// Writes what is told of the parents, where it differs from what is there.
+pub(super) async fn write(api: &Api<DynamicObject>, told: &Told) -> Result<(), kube::Error> {
+    let name = &told.object.key.name;
+    let object = api.get_status(name).await?;
+    let parents = object.data.pointer("/status/parents").and_then(Value::as_array);
+    let held: Vec<Value> = parents.cloned().unwrap_or_default();
+    let new = merged(&held, told);
+    if new == held {
+        return Ok(());
+    }
+    let patch = json!({
+        "metadata": {"resourceVersion": object.metadata.resource_version},
+        "status": {"parents": new},
+    });
+    api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| ())
+}
+
+/// Others' entries as they are, then ours.
+fn merged(held: &[Value], told: &Told) -> Vec<Value> {
+    let (ours, others): (Vec<&Value>, Vec<&Value>) = held.iter().partition(|one| one["controllerName"] == CONTROLLER);
+    let made = told.parents.iter().map(|parent| {
+        let reference = json!(parent.reference);
+        let before = ours.iter().find(|one| one["parentRef"] == reference).map(|one| one["conditions"].clone());
+        let before: Vec<StatusCondition> = Vec::deserialize(before.unwrap_or_default()).unwrap_or_default();
+        let conditions: Vec<StatusCondition> = parent.words.iter().map(|word| wanted(told, word, &before)).collect();
+        json!({"parentRef": reference, "controllerName": CONTROLLER, "conditions": conditions})
+    });
+    others.into_iter().cloned().chain(made).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use lateen_cluster::{api::ParentRef, store::Key};
+
+    use super::*;
+    use crate::{
+        derive::word::{Truth, Word},
+        facts::RouteKind,
+        graph::{Kind, Object, ParentTold, Reporter},
+    };
+
+    #[test]
+    fn entries_of_others_stay_and_ours_are_replaced() {
+        let other = json!({"controllerName": "example.com/x", "parentRef": {"name": "g"}, "conditions": []});
+        let old = json!({"controllerName": CONTROLLER, "parentRef": {"name": "gone"}, "conditions": []});
+        let reference = ParentRef { name: "web".to_owned(), kind: Some("Service".to_owned()), ..ParentRef::default() };
+        let word = Word { kind: "Accepted", truth: Truth::True, reason: "Accepted", message: "m".to_owned() };
+        let told = Told {
+            object: Object { kind: Kind::Route(RouteKind::Http), key: Key::new("shop", "r") },
+            reporter: Reporter::Parents,
+            generation: 4,
+            words: Vec::new(),
+            parents: vec![ParentTold { reference, words: vec![word] }],
+            was_said: false,
+            is_gone: false,
+        };
+        let new = merged(&[old, other.clone()], &told);
+        assert_eq!((new.len(), &new[0]), (2, &other));
+        assert_eq!(new[1]["parentRef"], json!({"kind": "Service", "name": "web"}));
+        assert_eq!(new[1]["conditions"][0]["observedGeneration"], 4);
+        assert_eq!(merged(&new, &told), new, "said again it is the same");
+    }
+}
