@@ -193,14 +193,21 @@ fn shared(config: &Config, owners: &Owners, feed: &Feed, reporting: Arc<Reportin
     let issuer = CaClient::new(ca, config.ca.secret_ttl, Asking::ForOurselves);
     let keeper = Keeper::new(issuer, Clock::default(), &owners.control, &owners.process);
     keeper.prefetch(&config.place.identity, Priority::RealTime);
+    let own = Own::of(&config.place);
+    // Where we are decides which endpoints are near.
+    if let Some(uid) = &own.workload {
+        feed.asked.inbox().push(uid.as_str().to_owned());
+    }
     Ok(Shared {
-        own: Own::of(&config.place),
+        own,
         book: feed.book.clone(),
         world: feed.world.clone(),
         demands: feed.demands(),
         keeper,
         clusters: Clusters::new(owners.lanes.all().len()),
         hbone: Hbone { server_streams_max: TUNNEL_STREAMS_MAX, ..Hbone::default() },
+        here: Default::default(),
+        epoch: tokio::time::Instant::now(),
         reporting,
         leaving: AtomicBool::new(false),
     })

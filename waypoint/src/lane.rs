@@ -4,11 +4,15 @@
 //! is locked by nobody else but where limits are exact over all threads (see `upstream::pool`). Absent on purpose: what
 //! happens to a connection.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use http::HeaderValue;
 use lateen_hbone::{
     pool::{Pool, PoolLimits},
@@ -20,10 +24,13 @@ use lateen_rt::{drain::Drain, tasks::Tasks};
 use lateen_state::{wait::Demands, world::WorldStore};
 use lateen_types::{
     id::{Namespace, SpiffeId},
-    name::NetworkId,
+    name::{NetworkId, WorkloadUid},
 };
 
+use tokio::time::Instant;
+
 use crate::{
+    balance::Spot,
     book::BookStore,
     config::Place,
     report::Reporting,
@@ -49,6 +56,10 @@ pub struct Shared {
     pub clusters: Clusters,
     /// Tunnels' numbers.
     pub hbone: Hbone,
+    /// Where we are among the endpoints.
+    pub here: ArcSwap<Spot>,
+    /// When the process began; a clock that never goes back.
+    pub epoch: Instant,
     /// Where requests are told of.
     pub reporting: Arc<Reporting>,
     /// Set once the process is about to end: connections are told to go elsewhere with their next answer.
@@ -60,12 +71,37 @@ pub struct Shared {
 pub struct Own {
     /// Our identity.
     pub identity: SpiffeId,
+    /// Our own workload's name in the mesh.
+    pub workload: Option<WorkloadUid>,
     /// Our namespace.
     pub namespace: Namespace,
     /// Our network.
     pub network: NetworkId,
     /// What we say of ourselves on each tunnel.
     pub baggage: Option<HeaderValue>,
+}
+
+impl Shared {
+    /// The time since the process began.
+    pub fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Works out anew where this proxy is: where its own workload is said to be, with the labels its Gateway gives it.
+    pub fn find_itself(&self) {
+        let world = self.world.load();
+        let own = self.own.workload.as_ref().and_then(|uid| world.workload(uid));
+        let mut spot = own.map_or_else(Spot::default, |workload| Spot::of(workload));
+        if spot.network.is_empty() {
+            spot.network = self.own.network.as_str().into();
+        }
+        if let Some(proxy) = self.book.peek().proxy() {
+            spot.labels.extend(proxy.options.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+        if **self.here.load() != spot {
+            self.here.store(Arc::new(spot));
+        }
+    }
 }
 
 impl Own {
@@ -82,6 +118,7 @@ impl Own {
         };
         Self {
             identity: place.identity.clone(),
+            workload: Some(format!("{}//Pod/{}/{}", place.cluster, place.namespace, place.pod).into()),
             namespace: place.namespace.clone(),
             network: place.network.clone(),
             baggage: baggage.to_header(),

@@ -1,72 +1,281 @@
 //! The endpoint of one attempt.
 //!
-//! In: a cluster, the world as of now, what was tried before. Out: an endpoint, with the health that its outcome is told
-//! to. Absent on purpose: how endpoints are compared (see `balance`).
+//! In: a cluster, the world, a request's keys, what was tried before. Out: an endpoint, and the ear its outcome is told to.
+//! Absent on purpose: how endpoints are compared (see `balance`).
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use http::{HeaderMap, StatusCode, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, request::Parts};
+use lateen_state::{service::Service, world::World};
 use lateen_types::name::NamespacedHostname;
-use rand::RngExt as _;
+use smallvec::SmallVec;
 
 use crate::{
     arrival::{Arrival, Target},
-    book::{Cluster, Protocol, TrafficPolicy, Upstream, cluster::Resolution},
+    balance::{
+        Ask, Chooser, Made, Snapshot,
+        hash::{self, Hashed},
+        policy::{Balancing, HashKey},
+    },
+    book::{Book, Cluster, Protocol, TrafficPolicy, Upstream, cluster::Resolution},
+    filter::session::Session,
     lane::Lane,
     request::Context,
-    upstream::{endpoint::Endpoint, failure::Failure},
+    retry::grpc_status,
+    upstream::{
+        endpoint::{At, Endpoint},
+        failure::Failure,
+        health::{Event, code_of_grpc},
+        pool::ClusterPool,
+    },
 };
 
-/// An endpoint that was chosen.
-#[derive(Debug, Clone)]
+/// An endpoint that was chosen; as long as it is held it counts as busy with one request more.
+#[derive(Debug)]
 pub struct Picked {
     /// Where to.
-    pub endpoint: Endpoint,
+    pub endpoint: Arc<Endpoint>,
+    /// Whom its outcome is told to; nobody, where nothing was chosen from.
+    ear: Option<Ear>,
+    /// What the client is told, so that it comes back here.
+    pub told: Option<Told>,
+    /// As [`Ask::without_tiers`] has it.
+    pub tier: u64,
+}
+
+/// What the client is told, so that it comes back to the same endpoint.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// This cookie.
+    Cookie(HeaderValue),
+    /// This token of its session.
+    Token(String),
+}
+
+#[derive(Debug)]
+struct Ear {
+    pool: Arc<ClusterPool>,
+    chooser: Arc<Chooser<Arc<Endpoint>>>,
+    /// The endpoint's place in the chooser.
+    member: usize,
+    now: Duration,
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.chooser.members()[self.member].health.ended();
+    }
 }
 
 impl Picked {
-    /// It answered.
-    pub fn answered(&self, _cluster: &Cluster, _status: StatusCode, _headers: &HeaderMap) {}
+    fn only(endpoint: Endpoint) -> Self {
+        Self { endpoint: Arc::new(endpoint), ear: None, told: None, tier: 0 }
+    }
 
-    /// It did not.
-    pub fn failed(&self, _cluster: &Cluster, _why: &Failure) {}
+    /// By which it is known among those tried.
+    pub fn address(&self) -> SocketAddr {
+        known_by(&self.endpoint)
+    }
+
+    /// It answered so.
+    pub fn answered(&self, cluster: &Cluster, status: StatusCode, headers: &HeaderMap) {
+        self.tell(cluster, Event::Connected);
+        let code = match grpc_status(headers) {
+            Some(grpc) if status == StatusCode::OK => code_of_grpc(grpc),
+            Some(_) | None => status.as_u16(),
+        };
+        self.tell(cluster, Event::Answer(code));
+    }
+
+    /// It did not answer.
+    pub fn failed(&self, cluster: &Cluster, why: &Failure) {
+        let event = match why {
+            Failure::Connect(_) => Event::ConnectFailure,
+            Failure::ConnectTimeout | Failure::PerTryTimeout | Failure::Timeout => Event::Timeout,
+            Failure::Termination { .. } | Failure::Reset { .. } => Event::Reset,
+            Failure::Protocol(_) => Event::Answer(502),
+            Failure::Overflow
+            | Failure::NoHealthyUpstream
+            | Failure::NoCluster(_)
+            | Failure::Dns(_)
+            | Failure::Downstream => return,
+        };
+        self.tell(cluster, event);
+    }
+
+    fn tell(&self, cluster: &Cluster, event: Event) {
+        let Some(ear) = &self.ear else { return };
+        let member = &ear.chooser.members()[ear.member];
+        if ear.pool.keeper.observe(cluster, member, event, ear.now).is_err() {
+            tracing::debug!(upstream = %cluster.upstream, "an endpoint stays: too many others are ejected");
+        }
+    }
+}
+
+/// What was tried before.
+#[derive(Debug, Default)]
+pub struct Tried {
+    /// The endpoints.
+    pub addresses: SmallVec<[SocketAddr; 2]>,
+    /// Their tiers, where others are to be tried.
+    pub tiers: u64,
+}
+
+/// One choice.
+struct Choice<'c> {
+    lane: &'c Lane,
+    cluster: &'c Arc<Cluster>,
+    world: &'c Arc<World>,
+    arrival: &'c Arrival,
+    hash: Option<u64>,
+    session: Option<SocketAddr>,
+    tried: &'c Tried,
 }
 
 /// Chooses for one attempt.
-pub fn pick(context: &Context, cluster: &Cluster, _parts: &Parts, tried: &[Picked]) -> Result<Picked, Failure> {
-    choose(&context.on.lane, cluster, (&context.on.arrival, context.destination()), tried)
+pub fn pick(
+    context: &Context,
+    cluster: &Arc<Cluster>,
+    (parts, session): (&Parts, Option<&Session>),
+    tried: &Tried,
+) -> Result<Picked, Failure> {
+    let (hash, cookie) = key(context, cluster, parts);
+    let token = session.and_then(|session| token(&context.book, cluster, session, parts));
+    let choice = Choice {
+        lane: &context.on.lane,
+        cluster,
+        world: &context.world,
+        arrival: &context.on.arrival,
+        hash,
+        session: token,
+        tried,
+    };
+    let (mut picked, by_session) = choice.make()?;
+    picked.told = match session {
+        Some(session) if !by_session => sealed(&context.book, cluster, session, picked.address()).map(Told::Token),
+        Some(_) | None => cookie.map(Told::Cookie),
+    };
+    Ok(picked)
 }
 
 /// Chooses for one connection.
-pub fn for_connection(lane: &Lane, cluster: &Cluster, arrival: &Arrival) -> Result<Picked, Failure> {
-    choose(lane, cluster, (arrival, arrival.destination()), &[])
+pub fn for_connection(lane: &Lane, cluster: &Arc<Cluster>, arrival: &Arrival) -> Result<Picked, Failure> {
+    let world = &lane.shared.world.load();
+    let by_source = matches!(&cluster.policy.balancing, Balancing::Hash(hash) if hash.key == HashKey::SourceIp);
+    let hash = by_source.then(|| hash::of_address(arrival.caller.client.ip()));
+    let tried = &Tried::default();
+    Choice { lane, cluster, world, arrival, hash, session: None, tried }.make().map(|(picked, _)| picked)
 }
 
-fn choose(
-    lane: &Lane,
-    cluster: &Cluster,
-    (arrival, destination): (&Arrival, SocketAddr),
-    tried: &[Picked],
-) -> Result<Picked, Failure> {
-    let world = lane.shared.world.load();
-    if let Target::Workload { uid, addr } = &arrival.target {
-        let workload = world.workload(uid).ok_or(Failure::NoHealthyUpstream)?;
-        return Ok(Picked { endpoint: Endpoint::workload(workload, *addr) });
+/// What of the request is hashed, and the cookie for a client that has none.
+fn key(context: &Context, cluster: &Cluster, parts: &Parts) -> (Option<u64>, Option<HeaderValue>) {
+    let Balancing::Hash(by) = &cluster.policy.balancing else { return (None, None) };
+    let client = context.caller().client;
+    let hashed = Hashed { headers: &parts.headers, query: parts.uri.query(), client: Some(client.ip()) };
+    match (hash::of_request(&by.key, &hashed), &by.key) {
+        (None, HashKey::Cookie(cookie)) => match hash::new_cookie(cookie, client, context.caller().local) {
+            Some(new) => (Some(new.hash), Some(new.set_cookie)),
+            None => (None, None),
+        },
+        (hash, _) => (hash, None),
     }
-    match cluster.resolution {
-        Resolution::Endpoints => {}
-        Resolution::Original => return Ok(Picked { endpoint: Endpoint::bare(destination) }),
-        Resolution::RequestHost => return Err(Failure::NoHealthyUpstream),
+}
+
+/// The endpoint a client's session names.
+fn token(book: &Book, cluster: &Cluster, session: &Session, parts: &Parts) -> Option<SocketAddr> {
+    let token = session.token(&parts.headers)?;
+    let credential = book.credential(&session.key).ok()?;
+    credential.sealer.as_ref()?.open(token, &cluster.upstream, since_1970())
+}
+
+fn sealed(book: &Book, cluster: &Cluster, session: &Session, endpoint: SocketAddr) -> Option<String> {
+    let credential = book.credential(&session.key);
+    let Some(sealer) = credential.as_ref().ok().and_then(|credential| credential.sealer.as_ref()) else {
+        tracing::debug!(key = &*session.key, "a session is not kept: its key has not arrived");
+        return None;
+    };
+    let ends = session.lifetime.map(|lifetime| since_1970() + lifetime);
+    Some(sealer.seal(rand::random(), &cluster.upstream, endpoint, ends))
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+impl Choice<'_> {
+    /// The endpoint, and whether the client's session chose it.
+    fn make(&self) -> Result<(Picked, bool), Failure> {
+        if let Target::Workload { uid, addr } = &self.arrival.target {
+            let workload = self.world.workload(uid).ok_or(Failure::NoHealthyUpstream)?;
+            return Ok((Picked::only(Endpoint::workload(workload, *addr)), false));
+        }
+        let passes = matches!(self.cluster.policy.balancing, Balancing::Passthrough);
+        match self.cluster.resolution {
+            Resolution::Endpoints if !passes => {}
+            Resolution::Endpoints | Resolution::Original => {
+                return Ok((Picked::only(Endpoint::bare(self.arrival.destination())), false));
+            }
+            // Names that requests bring are not resolved yet, and to guess would send them anywhere.
+            Resolution::RequestHost => return Err(Failure::NoHealthyUpstream),
+        }
+        self.balanced()
     }
-    let service = world.service(&cluster.upstream.service).ok_or(Failure::NoHealthyUpstream)?;
-    let all: Vec<Endpoint> =
-        world.endpoints(service).filter_map(|one| Endpoint::of(one, service, cluster.upstream.port)).collect();
-    let fresh: Vec<&Endpoint> =
-        all.iter().filter(|one| tried.iter().all(|tried| tried.endpoint.key != one.key)).collect();
-    let among: Vec<&Endpoint> = if fresh.is_empty() { all.iter().collect() } else { fresh };
-    match among.len() {
-        0 => Err(Failure::NoHealthyUpstream),
-        count => Ok(Picked { endpoint: among[rand::rng().random_range(0..count)].clone() }),
+
+    fn balanced(&self) -> Result<(Picked, bool), Failure> {
+        let shared = &self.lane.shared;
+        let pool = shared.clusters.of(&self.cluster.upstream);
+        let now = shared.now();
+        let here = shared.here.load();
+        let snapshot = Snapshot { cluster: self.cluster, world: self.world, here: &here, now, seed: self.seed() };
+        let port = self.cluster.upstream.port;
+        let chooser = pool.keeper.current(snapshot, |one, service| made(one, service, (self.world, port)));
+        let ask = Ask {
+            hash: self.hash,
+            session: self.session,
+            tried: &self.tried.addresses,
+            without_tiers: self.tried.tiers,
+            now,
+        };
+        let chosen = chooser.choose(&ask, &mut rand::rng()).ok_or(Failure::NoHealthyUpstream)?;
+        let (tier, by_session) = (chosen.tier, chosen.by_session);
+        let endpoint = chosen.member.endpoint.clone();
+        chosen.member.health.began();
+        // Its place, told from where it lies: a search would cost as much as there are endpoints.
+        let members = chooser.members();
+        let offset = std::ptr::from_ref(chosen.member).addr() - members.as_ptr().addr();
+        let member = offset / size_of_val(chosen.member);
+        let ear = Ear { pool, chooser, member, now };
+        Ok((Picked { endpoint, ear: Some(ear), told: None, tier }, by_session))
+    }
+
+    fn seed(&self) -> u64 {
+        rand::random()
+    }
+}
+
+fn made(
+    one: &lateen_state::service::Endpoint,
+    service: &Service,
+    (world, port): (&World, u16),
+) -> Option<Made<Arc<Endpoint>>> {
+    let endpoint = Arc::new(Endpoint::of(one, world.service(&service.key)?, port)?);
+    let address = known_by(&endpoint);
+    Some(Made { endpoint, address })
+}
+
+/// The address an endpoint is known by; one that has only a name gets one that nobody has (RFC 6666).
+fn known_by(endpoint: &Endpoint) -> SocketAddr {
+    match &endpoint.key.at {
+        At::Ip(ip) => SocketAddr::new(*ip, endpoint.key.port),
+        At::Host(name) => {
+            let bits = 0x0100_u128 << 112 | u128::from(hash::hash(name.as_str().as_bytes()));
+            SocketAddr::new(IpAddr::V6(Ipv6Addr::from_bits(bits)), endpoint.key.port)
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
         endpoint::Endpoint,
         failure::Failure,
         health::{Counted, Slot},
-        send::keepalive,
+        send::{NOT_OFFERED, keepalive},
         wire::Carrier,
     },
 };
@@ -164,7 +164,7 @@ fn service_of(target: &Target) -> Option<&NamespacedHostname> {
 /// An endpoint that is connected.
 struct Reached {
     carrier: Carrier,
-    endpoint: Endpoint,
+    endpoint: Arc<Endpoint>,
     upstream: Option<Arc<Upstream>>,
     idle_timeout: Option<Duration>,
     _counted: Slot,
@@ -187,6 +187,11 @@ async fn reach(
         tracing::warn!(%upstream, %refusal, "a connection was refused");
         Failure::NoCluster(StatusCode::SERVICE_UNAVAILABLE)
     })?;
+    let policy = &cluster.policy;
+    if policy.tls.is_some() || policy.tunnel.is_some() || policy.proxy_protocol.is_some() {
+        // To pass the bytes all the same would pass them in clear.
+        return Err(Failure::Connect(NOT_OFFERED.into()).into());
+    }
     let picked = pick::for_connection(lane, cluster, arrival)?;
     let limits = &cluster.policy.pool;
     let pool = lane.shared.clusters.of(&upstream);
@@ -225,6 +230,7 @@ async fn to_workload(lane: &Arc<Lane>, arrival: &Arrival, address: SocketAddr) -
     let carrier = carrier.map_err(|error| Failure::Connect(error.to_string().into()))?;
     let counted = std::sync::Arc::<crate::upstream::health::Breaker>::default();
     let counted = counted.take(Counted::Connections, u32::MAX).ok_or(Failure::Overflow)?;
+    let endpoint = Arc::new(endpoint);
     Ok(Reached { carrier, endpoint, upstream: None, idle_timeout: limits.tcp_idle_timeout, _counted: counted })
 }
 

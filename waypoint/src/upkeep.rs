@@ -8,7 +8,7 @@ use lateen_net::trim;
 use lateen_rt::drain::Drain;
 use lateen_telemetry::metrics::Registry;
 
-use crate::{lane::Lane, report};
+use crate::{book::Upstream, lane::Lane, report};
 
 /// How often idle connections are looked at; they may outlive their time by as much.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,8 +31,12 @@ pub async fn sweep(lane: Arc<Lane>) {
             .clusters
             .sweep(lane.number, |key| key.workload.as_ref().is_none_or(|uid| world.workload(uid).is_some()));
         if lane.number == 0 {
+            lane.shared.find_itself();
             let book = lane.shared.book.peek();
-            lane.shared.clusters.retain(|upstream| book.cluster(upstream).is_some());
+            // A workload that is called itself has a cluster by its own name.
+            let is_workload = |of: &Upstream| world.workload(&of.service.hostname.as_str().into()).is_some();
+            lane.shared.clusters.retain(|upstream| book.cluster(upstream).is_some() || is_workload(upstream));
+            lane.shared.clusters.look(&book, lane.shared.now());
         }
     }
 }

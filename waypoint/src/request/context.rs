@@ -16,6 +16,7 @@ use http::{
 };
 use hyper::body::Incoming;
 use jiff::Timestamp;
+use lateen_state::world::World;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -30,10 +31,10 @@ use crate::{
     filter::redirect::{Asked as Redirected, Redirect},
     http::{
         body::Flow,
-        hop::Asked,
         normalize::{self, Cleaned, PathRules, client::InFront, headers::Told},
         serve::{Active, Connection},
     },
+    pick,
     report::{self, Opening, Report},
     told,
     upstream::endpoint::Endpoint,
@@ -79,8 +80,10 @@ pub struct Context {
     pub sent: Option<SentTo>,
     /// What the response's edits may ask for.
     pub head: Head,
-    /// What kind of upgrade was asked for.
-    pub asked: Asked,
+    /// What the client is told, so that it comes back to its endpoint.
+    pub told: Option<pick::Told>,
+    /// Whom there is, as of its beginning.
+    pub world: Arc<World>,
     /// What is told of it.
     pub report: Report,
     active: Active,
@@ -92,7 +95,7 @@ pub struct SentTo {
     /// The cluster.
     pub upstream: Arc<Upstream>,
     /// The endpoint.
-    pub endpoint: Endpoint,
+    pub endpoint: Arc<Endpoint>,
     /// Attempts made.
     pub attempts: u32,
     /// From the attempt's beginning to the response's head.
@@ -110,7 +113,7 @@ pub struct Head {
 
 impl Context {
     /// A request begins.
-    pub fn open(on: &Arc<Connection>, request: &Request<Incoming>, asked: Asked) -> Option<Self> {
+    pub fn open(on: &Arc<Connection>, request: &Request<Incoming>) -> Option<Self> {
         let book = on.lane.shared.book.load();
         let proxy = book.proxy()?.clone();
         let caller = &on.arrival.caller;
@@ -147,7 +150,8 @@ impl Context {
             transport_failure: None,
             sent: None,
             head: Head::default(),
-            asked,
+            told: None,
+            world: on.lane.shared.world.load(),
             report,
             active: on.enter(),
         })

@@ -17,6 +17,7 @@ use crate::{
         headers::{HeaderEdits, Side, Value},
     },
     http::hop,
+    pick::Told,
 };
 
 static SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
@@ -64,6 +65,7 @@ impl Context {
             parts.headers.insert(header::SERVER, name);
         }
         let Some(route) = &self.route else { return };
+        self.tell_endpoint(parts, route);
         if let (Some(cors), Some(origin)) = (&route.cors, &self.origin) {
             cors.write(origin, &mut parts.headers);
         }
@@ -71,6 +73,21 @@ impl Context {
         if let (Action::Forward(forward), Some(_)) = (&route.action, &self.sent) {
             let chosen = forward.choose(self.dice).and_then(|chosen| chosen.response_headers.as_deref());
             self.edit_answer_by(parts, chosen);
+        }
+    }
+
+    /// Tells the client how to come back to its endpoint.
+    fn tell_endpoint(&self, parts: &mut Parts, route: &HttpRoute) {
+        match (&self.told, &route.action) {
+            (Some(Told::Cookie(cookie)), _) => {
+                parts.headers.append(header::SET_COOKIE, cookie.clone());
+            }
+            (Some(Told::Token(token)), Action::Forward(forward)) => {
+                if let Some(session) = &forward.session {
+                    session.write(token, &mut parts.headers);
+                }
+            }
+            (Some(Told::Token(_)) | None, _) => {}
         }
     }
 

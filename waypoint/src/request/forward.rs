@@ -11,7 +11,6 @@ use hyper::{
     body::{Body as _, Incoming},
     upgrade::OnUpgrade,
 };
-use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep};
 
 use super::{
@@ -24,7 +23,7 @@ use crate::{
     book::{self, Cluster, Forward, HttpRoute, Protocol, Upstream, Weighted},
     filter::rewrite::Rewrite,
     http::{body::RequestBody, hop::Asked, replay::Replay},
-    pick::{self, Picked},
+    pick::{self, Picked, Tried},
     retry::{self, Next, Outcome, Progress},
     upstream::{
         connection::Speak,
@@ -175,12 +174,13 @@ impl Course<'_> {
         let mut body = self.body(context, body, policy.is_some() || !self.copies.is_empty());
         let mut deadline = self.forward.timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
         let pool = context.on.lane.shared.clusters.of(&self.upstream);
-        let mut tried = SmallVec::<[Picked; 2]>::new();
+        let session = self.forward.session.as_deref();
+        let mut tried = Tried::default();
         // Given back when the retry is over: it limits retries under way.
         let mut retrying = None;
         for made in 1_u32.. {
             let began = Instant::now();
-            let picked = match pick::pick(context, &self.cluster, &parts, &tried) {
+            let picked = match pick::pick(context, &self.cluster, (&parts, session), &tried) {
                 Ok(picked) => picked,
                 Err(why) => return failed(context, &why).into(),
             };
@@ -188,6 +188,7 @@ impl Course<'_> {
             let per_try = policy.and_then(|policy| policy.per_try_timeout);
             let outcome = limited(sending, &mut deadline, per_try).await;
             context.sent = Some(self.sent_to(&picked, (made, began)));
+            context.told.clone_from(&picked.told);
             let progress = Progress { made, replayable: body.is_there() };
             let judged = match &outcome {
                 Ok(sent) => {
@@ -216,7 +217,12 @@ impl Course<'_> {
                 context.flags.push(retry::Flag::Overflow.as_str());
                 return self.hand_on(context, outcome, (deadline, picked));
             }
-            tried.push(picked);
+            if policy.is_some_and(|policy| policy.avoid_previous) {
+                tried.addresses.push(picked.address());
+            }
+            if retry::leaves_tried_priorities(policy, made) {
+                tried.tiers |= picked.tier;
+            }
             if !pause(wait, &mut deadline).await {
                 return failed(context, &Failure::Timeout).into();
             }

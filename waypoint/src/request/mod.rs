@@ -60,7 +60,7 @@ impl From<Local> for Served {
 /// Serves one request. Dropping the future (the client has left) ends whatever was begun for it.
 pub async fn handle(on: Arc<Connection>, mut request: Request<Incoming>) -> Answer {
     let asked = hop::clean_request(&mut request);
-    let Some(mut context) = Context::open(&on, &request, asked) else { return unconfigured() };
+    let Some(mut context) = Context::open(&on, &request) else { return unconfigured() };
     let served = match prepare(&mut context, &mut request) {
         Ok(Some(route)) => {
             context.route = Some(route.clone());

@@ -16,7 +16,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -28,10 +28,11 @@ use tokio::sync::oneshot;
 use super::{
     connection::{Many, One, Speak, Stream},
     dial::DialError,
-    endpoint::EndpointKey,
+    endpoint::{Endpoint, EndpointKey},
     health::{Breaker, Counted, Slot},
 };
-use crate::book::{Cluster, Upstream, cluster::ConnectionPool};
+use crate::balance::Keeper;
+use crate::book::{Book, Cluster, Upstream, cluster::ConnectionPool};
 
 /// The state of all clusters.
 #[derive(Debug)]
@@ -57,7 +58,18 @@ impl Clusters {
 
     /// Forgets clusters that no longer `hold`; what is under way goes on.
     pub fn retain(&self, holds: impl Fn(&Upstream) -> bool) {
-        self.pools.write().retain(|upstream, _| holds(upstream));
+        let gone: Vec<_> = self.pools.write().extract_if(|upstream, _| !holds(upstream)).collect();
+        gone.iter().for_each(|(_, pool)| pool.close());
+    }
+
+    /// Lets ejected endpoints return whose time has come.
+    pub fn look(&self, book: &Book, now: Duration) {
+        let pools: Vec<_> = self.pools.read().iter().map(|(upstream, pool)| (upstream.clone(), pool.clone())).collect();
+        for (upstream, pool) in pools {
+            if let Some(cluster) = book.cluster(&upstream) {
+                pool.keeper.sweep(cluster, now);
+            }
+        }
     }
 
     /// Closes what this thread has kept too long, or for endpoints that no longer `live`.
@@ -72,10 +84,14 @@ impl Clusters {
 pub struct ClusterPool {
     /// What it carries.
     pub breaker: Arc<Breaker>,
+    /// Which endpoints it has, and how they are.
+    pub keeper: Keeper<Arc<Endpoint>>,
     lanes: Box<[Mutex<HashMap<EndpointKey, Kept>>]>,
     /// How many wait in the queue; looked at without its lock.
     waiting: AtomicUsize,
     queue: Mutex<VecDeque<Waiter>>,
+    /// It is forgotten: nothing is kept any more. Drivers hold the pool, and what is idle in it would hold its driver.
+    closed: AtomicBool,
 }
 
 /// The connections of one thread to one endpoint.
@@ -179,9 +195,11 @@ impl ClusterPool {
     fn new(lanes: usize) -> Self {
         Self {
             breaker: Arc::default(),
+            keeper: Keeper::default(),
             lanes: (0..lanes).map(|_| Mutex::default()).collect(),
             waiting: AtomicUsize::new(0),
             queue: Mutex::default(),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -281,7 +299,9 @@ impl ClusterPool {
                 let kept = endpoints.entry(ask.key.clone()).or_default();
                 kept.idle_timeout = ask.limits().http_idle_timeout;
                 let stream = many.enter(ask.limits());
-                kept.shared.push(many);
+                if !self.closed.load(Ordering::SeqCst) {
+                    kept.shared.push(many);
+                }
                 drop(endpoints);
                 stream.map(Held::Many).ok_or_else(|| DialError::Begin("it ended before its first request".into()))
             }
@@ -321,6 +341,9 @@ impl ClusterPool {
 
     /// A connection is idle again: for who waits for it, else it is kept.
     fn keep(&self, key: &EndpointKey, mut one: One, limits: &ConnectionPool) {
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
         one.rest();
         let lane = one.lane();
         {
@@ -368,6 +391,17 @@ impl ClusterPool {
         while let Some(waiter) = queue.pop_front() {
             if waiter.grant.send(Grant::Look).is_ok() {
                 return;
+            }
+        }
+    }
+
+    /// Closes what is idle, now and later.
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        for lane in &self.lanes {
+            for kept in lane.lock().values_mut() {
+                kept.idle.clear();
+                kept.shared.clear();
             }
         }
     }

@@ -100,7 +100,12 @@ impl Attempt<'_> {
     }
 
     async fn open(&self, permit: Permit) -> Result<Fresh, DialError> {
-        let limits = &self.cluster.policy.pool;
+        let policy = &self.cluster.policy;
+        if policy.tls.is_some() || policy.tunnel.is_some() || policy.proxy_protocol.is_some() {
+            // To send all the same would send in clear.
+            return Err(DialError::Destination(NOT_OFFERED.into()));
+        }
+        let limits = &policy.pool;
         let by = For {
             client: self.client,
             timeout: limits.connect_timeout,
@@ -114,6 +119,9 @@ impl Attempt<'_> {
         }
     }
 }
+
+/// What is said of policies that are not carried out yet.
+pub const NOT_OFFERED: &str = "TLS, PROXY protocol and CONNECT of the destination's own are not offered yet";
 
 /// The kernel's numbers where the configuration has none.
 pub fn keepalive(of: &Keepalive) -> lateen_net::options::Keepalive {

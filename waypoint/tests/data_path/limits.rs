@@ -122,3 +122,33 @@ async fn each_endpoint_may_have_a_connection_whatever_the_limit() {
     }
     assert_eq!((one.connections(), other.connections()), (1, 1));
 }
+
+#[tokio::test]
+async fn an_endpoint_that_fails_is_left_out() {
+    let outlier = proxy::OutlierDetection {
+        consecutive_5xx: 1,
+        interval: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+        base_ejection_time: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+        max_ejection_percent: 100,
+        ..Default::default()
+    };
+    let policy = proxy::TrafficPolicy { outlier: Some(outlier), ..Default::default() };
+    let clusters = vec![cluster(proxy::Protocol::Http, policy)];
+    let rig = Rig::serving(Service { clusters, ..Service::default() }, &[]);
+    let (good, permits) = patient(&rig).await;
+    permits.add_permits(1000);
+    let bad = raw(&rig, |mut stream| async move {
+        let mut head = [0; 4096];
+        while stream.read(&mut head).await.is_ok_and(|length| length > 0) {
+            let answer = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.expect("write");
+        }
+    })
+    .await;
+    rig.endpoints(&[good.addr, bad.addr]);
+    let mut failed = 0;
+    for _ in 0..50 {
+        failed += usize::from(answer(ask(&rig).await).await.starts_with("HTTP/1.1 500 "));
+    }
+    assert_eq!(failed, 1, "it is left out from its first failure on");
+}

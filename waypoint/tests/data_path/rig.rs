@@ -131,7 +131,13 @@ impl Rig {
     pub fn new() -> Self {
         let (ca, tasks, drain) = (Ca::new(), Tasks::new(), Drain::new());
         let keeper = Keeper::new(Arc::new(Signs(ca.clone())), Clock::default(), &tasks, &drain);
-        let own = Own { identity: id("waypoint"), namespace: "shop".into(), network: "".into(), baggage: None };
+        let own = Own {
+            identity: id("waypoint"),
+            workload: None,
+            namespace: "shop".into(),
+            network: "".into(),
+            baggage: None,
+        };
         let records = Arc::default();
         let writer = Writer::start(Kept(Arc::clone(&records))).expect("a thread");
         let shared = Arc::new(Shared {
@@ -143,6 +149,8 @@ impl Rig {
             keeper,
             clusters: Clusters::new(1),
             hbone: Settings { server_streams_max: 100, ..Settings::default() },
+            here: Default::default(),
+            epoch: tokio::time::Instant::now(),
             leaving: AtomicBool::new(false),
         });
         let lane = Arc::new(Lane::new(0, shared.clone(), tasks.clone(), drain.clone()));
