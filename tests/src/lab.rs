@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::config;
 
 pub mod manifest;
+mod page;
 mod talk;
 mod wire;
 

@@ -28,7 +28,7 @@ const CONNECTIONS_MAX: usize = 10_000;
 const LINE_MAX: u64 = 1 << 20;
 const BODY_MAX: usize = 16 << 20;
 /// After a failed accept (no descriptors left), this long nothing is accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the server says of itself, and how.
 #[derive(Debug)]
@@ -58,17 +58,22 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let host = nix::unistd::gethostname().context("our host name")?.to_string_lossy().into_owned();
     let version = variable("VERSION").or_else(|| variable("LATEEN_IMAGE_TAG")).unwrap_or_else(|| "latest".into());
     let echo = Arc::new(Echo { host, version, server_first });
+    started(serve(echo, http, tcp))
+}
+
+/// Runs one of the offered servers.
+pub(crate) fn started(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
-    runtime.block_on(serve(echo, http, tcp))
+    runtime.block_on(work)
 }
 
 /// Does nothing until SIGTERM: the image `pause`.
 pub(crate) fn pause() -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
-    runtime.block_on(async { end().await })
+    started(end())
 }
 
-async fn end() -> anyhow::Result<ExitCode> {
+/// Ends at SIGTERM.
+pub(crate) async fn end() -> anyhow::Result<ExitCode> {
     let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     tokio::select! {
@@ -96,7 +101,7 @@ async fn serve(echo: Arc<Echo>, http: Vec<u16>, tcp: Vec<u16>) -> anyhow::Result
 }
 
 /// Both families where the kernel has both.
-async fn listen(port: u16) -> std::io::Result<TcpListener> {
+pub(crate) async fn listen(port: u16) -> std::io::Result<TcpListener> {
     match TcpListener::bind(("::", port)).await {
         Ok(listener) => Ok(listener),
         Err(_) => TcpListener::bind(("0.0.0.0", port)).await,

@@ -10,6 +10,7 @@
 //! Each arrow is a re-execution of our own binary with a hidden verb (`verbs`), because namespaces are entered by a
 //! whole, still single-threaded process.
 
+pub mod books;
 pub mod config;
 pub mod controllers;
 pub mod dns;

@@ -5,7 +5,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use crate::{echo, node, veth, world};
+use crate::{books, echo, node, veth, world};
 
 /// The lab's processes; the text is the first argument.
 pub(crate) const SESSION: &str = "__lab-session";
@@ -21,6 +21,8 @@ pub(crate) const FETCH: &str = "__lab-fetch";
 /// Programs the lab offers as images.
 pub(crate) const ECHO: &str = "__lab-echo";
 pub(crate) const PAUSE: &str = "__lab-pause";
+pub(crate) const BOOKS: &str = "__lab-books";
+pub(crate) const LINES: &str = "__lab-lines";
 
 /// Runs the inner process this binary was started as. `None`: it was started by a person.
 pub fn dispatch() -> Option<ExitCode> {
@@ -44,6 +46,8 @@ pub fn dispatch() -> Option<ExitCode> {
         (FETCH, [pid, port, path]) => world::enter::print_answer(pid, port, path),
         (ECHO, rest) => echo::run(rest),
         (PAUSE, []) => echo::pause(),
+        (BOOKS, rest) => books::run(rest),
+        (LINES, rest) => books::lines(rest),
         _ => return None,
     };
     Some(end.unwrap_or_else(|error| {

@@ -3,7 +3,6 @@
 //! In: the manifests of `deploy/lab`, the CRDs, what the user replaced. Out: applied objects; what is still missing.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -56,11 +55,26 @@ pub(crate) struct Programs {
 /// The images every lab offers.
 pub(crate) fn offered(own: &Path) -> Images {
     let own = hosted(own).to_string_lossy().into_owned();
-    let image = |verb: &str| Image { entrypoint: vec![own.clone(), verb.to_owned()], carries: Vec::new() };
-    Images {
-        known: BTreeMap::from([("echo".to_owned(), image(verbs::ECHO)), ("pause".to_owned(), image(verbs::PAUSE))]),
-    }
+    let image = |words: &[&str]| Image {
+        entrypoint: [own.as_str()].iter().chain(words).map(|word| (*word).to_owned()).collect(),
+        carries: Vec::new(),
+    };
+    let known = OFFERED.iter().map(|(name, words)| ((*name).to_owned(), image(words)));
+    Images { known: known.collect() }
 }
+
+/// Images and the words our own program is started with. The last ones are called as in the documents' YAML.
+const OFFERED: [(&str, &[&str]); 9] = [
+    ("echo", &[verbs::ECHO]),
+    ("pause", &[verbs::PAUSE]),
+    ("tcp-echo-server", &[verbs::LINES]),
+    ("examples-bookinfo-productpage-v1", &[verbs::BOOKS, "productpage"]),
+    ("examples-bookinfo-details-v1", &[verbs::BOOKS, "details"]),
+    ("examples-bookinfo-reviews-v1", &[verbs::BOOKS, "reviews", "v1"]),
+    ("examples-bookinfo-reviews-v2", &[verbs::BOOKS, "reviews", "v2"]),
+    ("examples-bookinfo-reviews-v3", &[verbs::BOOKS, "reviews", "v3"]),
+    ("examples-bookinfo-ratings-v1", &[verbs::BOOKS, "ratings"]),
+];
 
 /// The mesh's images too: the programs beside our `own`, unless replaced.
 pub(crate) fn programs(parts: &Parts, own: &Path) -> anyhow::Result<Programs> {
