@@ -118,6 +118,6 @@ bench-controller: ## what 1,000 nodes, 50,000 pods and 100 changes a second cost
 
 # One by one, so that each has no feature that only another needs: what is shipped is what `make bench` measures.
 release: ## the binaries to ship (LTO; slow to build)
-	for package in ztunnel controller cni-plugin cni-agent cli; do \
+	for package in ztunnel waypoint controller cni-plugin cni-agent cli; do \
 		$(CARGO) build --locked --release -p lateen-$$package || exit 1; \
 	done

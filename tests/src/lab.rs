@@ -283,7 +283,7 @@ fn built() -> &'static Path {
 
 /// Copies of our programs where another user may run them; he owns the directory.
 fn for_user(dir: &Path, user: u32) -> PathBuf {
-    for name in ["lateen", "ztunnel", "lateen-controller", "lateen-cni-agent", "lateen-cni"] {
+    for name in ["lateen", "ztunnel", "lateen-controller", "lateen-cni-agent", "lateen-cni", "waypoint"] {
         std::fs::copy(built().join(name), dir.join(name)).unwrap_or_else(|error| panic!("copying {name}: {error}"));
     }
     std::os::unix::fs::chown(dir, Some(user), Some(user)).expect("given");

@@ -115,7 +115,7 @@ struct Answer {
     says: &'static str,
 }
 
-const EXPECTED: [Expected; 3] = [
+const EXPECTED: [Expected; 4] = [
     Expected {
         image: "controller",
         user: "1337:1337",
@@ -146,6 +146,12 @@ const EXPECTED: [Expected; 3] = [
         user: "0:1337",
         programs: &["/usr/local/bin/ztunnel"],
         answers: &[Answer { command: &["/usr/local/bin/ztunnel", "version"], environment: &[], says: "ztunnel 0." }],
+    },
+    Expected {
+        image: "waypoint",
+        user: "1337:1337",
+        programs: &["/usr/local/bin/waypoint"],
+        answers: &[Answer { command: &["/usr/local/bin/waypoint", "version"], environment: &[], says: "waypoint 0." }],
     },
 ];
 
@@ -201,7 +207,7 @@ fn what_is_missing_is_named() {
     let out = tempfile::tempdir().expect("a directory");
     for (arguments, says) in [
         (&["--bin", "/nonexistent", "ztunnel"][..], "/nonexistent/ztunnel is missing; build it with"),
-        (&["waypoint"], "there is no image waypoint; there are controller"),
+        (&["pilot"], "there is no image pilot; there are controller"),
     ] {
         let mut command = Command::new(root().join("deploy/images/build"));
         let output = command.arg("--out").arg(out.path()).args(arguments).output().expect("it starts");

@@ -94,9 +94,7 @@ pub(crate) fn programs(parts: &Parts, own: &Path) -> anyhow::Result<Programs> {
         add("controller", program(&parts.controller, "lateen-controller")?, Vec::new());
     }
     add("cni-agent", agent, carries);
-    if parts.waypoint.is_some() {
-        add("waypoint", program(&parts.waypoint, "waypoint")?, Vec::new());
-    }
+    add("waypoint", program(&parts.waypoint, "waypoint")?, Vec::new());
     Ok(Programs { images, plugin: is_chained(parts, name.as_ref()).then_some(plugin) })
 }
 
