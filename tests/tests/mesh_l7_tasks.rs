@@ -4,13 +4,12 @@
 
 use lateen_tests::{deploy::root, lab::Lab};
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 6] = [
     "request-routing.md",
     "traffic-shifting.md",
     "fault-injection.md",
     "request-timeouts.md",
     "circuit-breaking.md",
-    "mirroring.md",
     "tcp-traffic-shifting.md",
 ];
 
