@@ -64,7 +64,7 @@ fn every_value_is_in_the_schema_and_nothing_else_is() {
 fn collect(schema: &Value, section: &str, into: &mut BTreeSet<String>) {
     for (name, below) in schema["properties"].as_object().into_iter().flatten() {
         let is_section =
-            ["global", "certificates", "waypoint"].contains(&name.as_str()) || CHARTS.contains(&name.as_str());
+            ["global", "certificates", "taint", "waypoint"].contains(&name.as_str()) || CHARTS.contains(&name.as_str());
         if section.is_empty() && is_section && below.get("properties").is_some() {
             collect(below, name, into);
         } else {
