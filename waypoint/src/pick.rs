@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderValue, StatusCode, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE, request::Parts};
 use lateen_state::{service::Service, world::World};
 use lateen_types::name::NamespacedHostname;
 use smallvec::SmallVec;
@@ -23,7 +23,7 @@ use crate::{
         policy::{Balancing, HashKey},
     },
     book::{Book, Cluster, Protocol, TrafficPolicy, Upstream, cluster::Resolution},
-    filter::session::Session,
+    filter::session::{Sealer, Session},
     lane::Lane,
     request::Context,
     retry::grpc_status,
@@ -46,6 +46,8 @@ pub struct Picked {
     pub told: Option<Told>,
     /// As [`Ask::without_tiers`] has it.
     pub tier: u64,
+    /// It answered in gRPC's way, and only trailers will say how.
+    awaits_trailers: bool,
 }
 
 /// What the client is told, so that it comes back to the same endpoint.
@@ -60,6 +62,7 @@ pub enum Told {
 #[derive(Debug)]
 struct Ear {
     pool: Arc<ClusterPool>,
+    cluster: Arc<Cluster>,
     chooser: Arc<Chooser<Arc<Endpoint>>>,
     /// The endpoint's place in the chooser.
     member: usize,
@@ -74,7 +77,7 @@ impl Drop for Ear {
 
 impl Picked {
     fn only(endpoint: Endpoint) -> Self {
-        Self { endpoint: Arc::new(endpoint), ear: None, told: None, tier: 0 }
+        Self { endpoint: Arc::new(endpoint), ear: None, told: None, tier: 0, awaits_trailers: false }
     }
 
     /// By which it is known among those tried.
@@ -83,17 +86,27 @@ impl Picked {
     }
 
     /// It answered so.
-    pub fn answered(&self, cluster: &Cluster, status: StatusCode, headers: &HeaderMap) {
-        self.tell(cluster, Event::Connected);
-        let code = match grpc_status(headers) {
-            Some(grpc) if status == StatusCode::OK => code_of_grpc(grpc),
-            Some(_) | None => status.as_u16(),
-        };
-        self.tell(cluster, Event::Answer(code));
+    pub fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.tell(Event::Connected);
+        let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let grpc = grpc_status(headers);
+        // Its headers alone would begin every count anew.
+        self.awaits_trailers = status == StatusCode::OK && grpc.is_none() && kind.starts_with(b"application/grpc");
+        if !self.awaits_trailers {
+            let code = grpc.filter(|_| status == StatusCode::OK).map_or(status.as_u16(), code_of_grpc);
+            self.tell(Event::Answer(code));
+        }
+    }
+
+    /// Its answer has passed whole, and this is what its trailers say.
+    pub fn ended(&self, grpc: Option<u32>) {
+        if self.awaits_trailers {
+            self.tell(Event::Answer(grpc.map_or(200, code_of_grpc)));
+        }
     }
 
     /// It did not answer.
-    pub fn failed(&self, cluster: &Cluster, why: &Failure) {
+    pub fn failed(&self, why: &Failure) {
         let event = match why {
             Failure::Connect(_) => Event::ConnectFailure,
             Failure::ConnectTimeout | Failure::PerTryTimeout | Failure::Timeout => Event::Timeout,
@@ -105,11 +118,12 @@ impl Picked {
             | Failure::Dns(_)
             | Failure::Downstream => return,
         };
-        self.tell(cluster, event);
+        self.tell(event);
     }
 
-    fn tell(&self, cluster: &Cluster, event: Event) {
+    fn tell(&self, event: Event) {
         let Some(ear) = &self.ear else { return };
+        let cluster = &ear.cluster;
         let member = &ear.chooser.members()[ear.member];
         if ear.pool.keeper.observe(cluster, member, event, ear.now).is_err() {
             tracing::debug!(upstream = %cluster.upstream, "an endpoint stays: too many others are ejected");
@@ -145,7 +159,10 @@ pub fn pick(
     tried: &Tried,
 ) -> Result<Picked, Failure> {
     let (hash, cookie) = key(context, cluster, parts);
-    let token = session.and_then(|session| token(&context.book, cluster, session, parts));
+    let sealer = session.map(|session| sealer(&context.book, session)).transpose()?;
+    let token = session
+        .zip(sealer)
+        .and_then(|(session, sealer)| sealer.open(session.token(&parts.headers)?, &cluster.upstream, since_1970()));
     let choice = Choice {
         lane: &context.on.lane,
         cluster,
@@ -156,8 +173,12 @@ pub fn pick(
         tried,
     };
     let (mut picked, by_session) = choice.make()?;
-    picked.told = match session {
-        Some(session) if !by_session => sealed(&context.book, cluster, session, picked.address()).map(Told::Token),
+    picked.told = match session.zip(sealer) {
+        Some((session, sealer)) if !by_session => {
+            let ends = session.lifetime.map(|lifetime| since_1970().saturating_add(lifetime));
+            let token = sealer.seal(rand::random(), &cluster.upstream, picked.address(), ends);
+            Some(Told::Token(token))
+        }
         Some(_) | None => cookie.map(Told::Cookie),
     };
     Ok(picked)
@@ -186,21 +207,16 @@ fn key(context: &Context, cluster: &Cluster, parts: &Parts) -> (Option<u64>, Opt
     }
 }
 
-/// The endpoint a client's session names.
-fn token(book: &Book, cluster: &Cluster, session: &Session, parts: &Parts) -> Option<SocketAddr> {
-    let token = session.token(&parts.headers)?;
-    let credential = book.credential(&session.key).ok()?;
-    credential.sealer.as_ref()?.open(token, &cluster.upstream, since_1970())
-}
-
-fn sealed(book: &Book, cluster: &Cluster, session: &Session, endpoint: SocketAddr) -> Option<String> {
-    let credential = book.credential(&session.key);
-    let Some(sealer) = credential.as_ref().ok().and_then(|credential| credential.sealer.as_ref()) else {
-        tracing::debug!(key = &*session.key, "a session is not kept: its key has not arrived");
-        return None;
-    };
-    let ends = session.lifetime.map(|lifetime| since_1970() + lifetime);
-    Some(sealer.seal(rand::random(), &cluster.upstream, endpoint, ends))
+/// What seals the route's tokens. Without it clients would silently lose their endpoints: the request is refused.
+fn sealer<'b>(book: &'b Book, session: &Session) -> Result<&'b Sealer, Failure> {
+    let credential = book.credential(&session.key).map(|credential| credential.sealer.as_ref());
+    match credential {
+        Ok(Some(sealer)) => Ok(sealer),
+        Ok(None) | Err(_) => {
+            tracing::warn!(key = &*session.key, "a route that keeps sessions is refused: its secret has not arrived");
+            Err(Failure::NoCluster(StatusCode::SERVICE_UNAVAILABLE))
+        }
+    }
 }
 
 fn since_1970() -> Duration {
@@ -242,15 +258,11 @@ impl Choice<'_> {
             now,
         };
         let chosen = chooser.choose(&ask, &mut rand::rng()).ok_or(Failure::NoHealthyUpstream)?;
-        let (tier, by_session) = (chosen.tier, chosen.by_session);
+        let (member, tier, by_session) = (chosen.at, chosen.tier, chosen.by_session);
         let endpoint = chosen.member.endpoint.clone();
         chosen.member.health.began();
-        // Its place, told from where it lies: a search would cost as much as there are endpoints.
-        let members = chooser.members();
-        let offset = std::ptr::from_ref(chosen.member).addr() - members.as_ptr().addr();
-        let member = offset / size_of_val(chosen.member);
-        let ear = Ear { pool, chooser, member, now };
-        Ok((Picked { endpoint, ear: Some(ear), told: None, tier }, by_session))
+        let ear = Ear { pool, cluster: self.cluster.clone(), chooser, member, now };
+        Ok((Picked { endpoint, ear: Some(ear), told: None, tier, awaits_trailers: false }, by_session))
     }
 
     fn seed(&self) -> u64 {

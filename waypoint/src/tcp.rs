@@ -203,7 +203,7 @@ async fn reach(
     };
     let carrier = dial::carrier(lane, &picked.endpoint, &by).await.map_err(|error| {
         let why = if error.is_timeout() { Failure::ConnectTimeout } else { Failure::Connect(error.to_string().into()) };
-        picked.failed(cluster, &why);
+        picked.failed(&why);
         why
     })?;
     Ok(Reached {

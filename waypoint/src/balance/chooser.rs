@@ -82,6 +82,8 @@ pub struct Ask<'a> {
 pub struct Chosen<'c, E> {
     /// The endpoint.
     pub member: &'c Member<E>,
+    /// Its place among [`Chooser::members`].
+    pub at: usize,
     /// Its tier, as a bit of [`Ask::without_tiers`].
     pub tier: u64,
     /// Whether the session chose it; else the session is to be told.
@@ -121,14 +123,16 @@ impl<E> Chooser<E> {
             // Chance has not found another one; looking does, if there is one.
             member = pool.members.iter().copied().find(|other| !avoids(*other)).unwrap_or(member);
         }
-        Some(Chosen { member: &self.members[member as usize], tier: bit(number), by_session: false })
+        let at = member as usize;
+        Some(Chosen { member: &self.members[at], at, tier: bit(number), by_session: false })
     }
 
     /// The endpoint of a session, if it is healthy and was not tried in vain.
     fn by_session(&self, address: SocketAddr, ask: &Ask<'_>) -> Option<Chosen<'_, E>> {
-        let member = &self.members[*self.by_address.get(&address)? as usize];
+        let at = *self.by_address.get(&address)? as usize;
+        let member = &self.members[at];
         let fits = !member.health.is_ejected() && !ask.tried.contains(&address);
-        fits.then_some(Chosen { member, tier: 0, by_session: true })
+        fits.then_some(Chosen { member, at, tier: 0, by_session: true })
     }
 
     fn tier(&self, without: u64, dice: &mut impl Rng) -> Option<usize> {

@@ -1,3 +1,5 @@
+mod keeper;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lateen_state::workload::Locality as At;

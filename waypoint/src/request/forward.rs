@@ -180,7 +180,7 @@ impl Course<'_> {
         let mut retrying = None;
         for made in 1_u32.. {
             let began = Instant::now();
-            let picked = match pick::pick(context, &self.cluster, (&parts, session), &tried) {
+            let mut picked = match pick::pick(context, &self.cluster, (&parts, session), &tried) {
                 Ok(picked) => picked,
                 Err(why) => return failed(context, &why).into(),
             };
@@ -193,11 +193,11 @@ impl Course<'_> {
             let judged = match &outcome {
                 Ok(sent) => {
                     let (status, headers) = (sent.response.status(), sent.response.headers());
-                    picked.answered(&self.cluster, status, headers);
+                    picked.answered(status, headers);
                     Outcome::Answer { status, headers }
                 }
                 Err(failed) => {
-                    picked.failed(&self.cluster, &failed.why);
+                    picked.failed(&failed.why);
                     Outcome::Failure((&failed.why).into())
                 }
             };

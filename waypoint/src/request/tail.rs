@@ -63,7 +63,7 @@ pub struct Tail {
     lane: Arc<Lane>,
     context: Option<Box<Context>>,
     lease: Option<Lease>,
-    _picked: Option<Picked>,
+    picked: Option<Picked>,
     status: StatusCode,
     sent: u64,
     grpc_status: Option<u32>,
@@ -83,14 +83,14 @@ pub fn attach(context: Context, parts: Parts, source: Source) -> Answer {
         grpc_status: crate::retry::grpc_status(&parts.headers),
         context: Some(Box::new(context)),
         lease: None,
-        _picked: None,
+        picked: None,
         sent: 0,
     };
     let body = match source {
         Source::Ours(bytes) => ResponseBody::full(bytes, Some(tail)),
         Source::Theirs(rest) => {
             let rest = *rest;
-            (tail.lease, tail._picked) = (Some(rest.lease), Some(rest.picked));
+            (tail.lease, tail.picked) = (Some(rest.lease), Some(rest.picked));
             match rest.upgrade {
                 Some((ours, theirs)) => {
                     // The connection is no longer one of HTTP, and is never used again.
@@ -126,6 +126,9 @@ impl Follows for Tail {
 
     fn end(mut self, end: End) {
         let Some(context) = self.context.take() else { return };
+        if let Some(picked) = self.picked.take().filter(|_| end == End::Whole) {
+            picked.ended(self.grpc_status);
+        }
         if let Some(lease) = self.lease.take() {
             // What is left of a request that was answered early would be taken for the next one.
             if end == End::Whole && context.flow.has_ended() {
