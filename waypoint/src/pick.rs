@@ -12,7 +12,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE, request::Parts};
 use lateen_state::{service::Service, world::World};
-use lateen_types::name::NamespacedHostname;
+use lateen_types::{addr::NetworkAddress, name::NamespacedHostname};
 use smallvec::SmallVec;
 
 use crate::{
@@ -230,16 +230,32 @@ impl Choice<'_> {
             let workload = self.world.workload(uid).ok_or(Failure::NoHealthyUpstream)?;
             return Ok((Picked::only(Endpoint::workload(workload, *addr)), false));
         }
-        let passes = matches!(self.cluster.policy.balancing, Balancing::Passthrough);
         match self.cluster.resolution {
-            Resolution::Endpoints if !passes => {}
-            Resolution::Endpoints | Resolution::Original => {
-                return Ok((Picked::only(Endpoint::bare(self.arrival.destination())), false));
+            Resolution::Endpoints if self.passes() => match self.dialled_workload() {
+                Some(endpoint) => Ok((Picked::only(endpoint), false)),
+                // The address is the service's own. Whoever is behind it is as good, and is reached as it wants to be.
+                None => self.balanced(),
+            },
+            Resolution::Endpoints => self.balanced(),
+            Resolution::Original => {
+                let endpoint = self.dialled_workload().unwrap_or_else(|| Endpoint::bare(self.arrival.destination()));
+                Ok((Picked::only(endpoint), false))
             }
             // Names that requests bring are not resolved yet, and to guess would send them anywhere.
-            Resolution::RequestHost => return Err(Failure::NoHealthyUpstream),
+            Resolution::RequestHost => Err(Failure::NoHealthyUpstream),
         }
-        self.balanced()
+    }
+
+    fn passes(&self) -> bool {
+        matches!(self.cluster.policy.balancing, Balancing::Passthrough)
+    }
+
+    /// The workload whose own address was dialled: one that is in the mesh is never called in plain.
+    fn dialled_workload(&self) -> Option<Endpoint> {
+        let addr = self.arrival.destination();
+        let network = self.lane.shared.own.network.clone();
+        let workload = self.world.workload_by_ip(&NetworkAddress { network, ip: addr.ip() })?;
+        Some(Endpoint::workload(workload, addr))
     }
 
     fn balanced(&self) -> Result<(Picked, bool), Failure> {
@@ -249,7 +265,11 @@ impl Choice<'_> {
         let here = shared.here.load();
         let snapshot = Snapshot { cluster: self.cluster, world: self.world, here: &here, now, seed: self.seed() };
         let port = self.cluster.upstream.port;
-        let chooser = pool.keeper.current(snapshot, |one, service| made(one, service, (self.world, port)));
+        let chooser = pool.keeper.current(snapshot, |one, service| {
+            // Its address means somebody else here, if anybody; the way through its gateway is not built yet.
+            let is_near = one.workload.network == shared.own.network;
+            is_near.then(|| made(one, service, (self.world, port))).flatten()
+        });
         let ask = Ask {
             hash: self.hash,
             session: self.session,

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::{
     endpoints::{echo, http, tunnels},
-    rig::{HOST, PORT, Rig, Service, VIP, endpoint, id, soon},
+    rig::{HOST, PORT, Rig, Service, VIP, cluster, endpoint, id, soon},
 };
 
 /// The door of a waypoint whose one endpoint is reached through a tunnel.
@@ -132,4 +132,34 @@ async fn http2_and_opaque_bytes_go_through_too() {
     let response = soon("the answer", sender.send_request(request)).await.expect("an answer");
     let body = response.into_body().collect().await.expect("the whole body").to_bytes();
     assert!(body.starts_with(b"HTTP/1.1 GET /two\n"), "{}", String::from_utf8_lossy(&body));
+}
+
+#[tokio::test]
+async fn what_is_in_the_mesh_is_reached_through_it_whatever_address_was_dialled() {
+    let simple = proxy::load_balancer::Kind::Simple(proxy::load_balancer::Simple::Passthrough.into());
+    let policy = proxy::TrafficPolicy {
+        load_balancer: Some(proxy::LoadBalancer { kind: Some(simple), ..Default::default() }),
+        ..Default::default()
+    };
+    let clusters = vec![cluster(proxy::Protocol::Http, policy)];
+    let rig = Rig::serving(Service { clusters, ..Service::default() }, &[]);
+    let door = door(&rig, "127.77.0.5").await;
+    let client = enter(&rig, door).await;
+    let tunnel = connect(&client, &format!("{VIP}:{PORT}")).await.expect("served");
+    let (status, text) = get(tunnel, "/").await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    assert_eq!(rig.lane.tunnels.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_endpoint_of_another_network_is_not_dialled_here() {
+    let rig = Rig::serving(Service::default(), &[]);
+    let door = door(&rig, "127.77.0.6").await;
+    let at = "127.77.0.6:8080".parse().expect("valid");
+    let hbone = workload::TunnelProtocol::Hbone.into();
+    rig.workloads(vec![workload::Workload { tunnel_protocol: hbone, network: "far".into(), ..endpoint(at) }]);
+    let client = enter(&rig, door).await;
+    let tunnel = connect(&client, &format!("{VIP}:{PORT}")).await.expect("served");
+    let (status, text) = get(tunnel, "/").await;
+    assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream"));
 }
