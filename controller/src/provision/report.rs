@@ -4,7 +4,10 @@
 
 use lateen_cluster::{api::StatusCondition, labels, store::Key};
 
-use super::facts::{ACCEPTED, Address, Held, PROGRAMMED, Place, Wanted};
+use super::{
+    classes::Role,
+    facts::{ACCEPTED, Address, Held, PROGRAMMED, Place, Wanted},
+};
 
 /// What became of a Gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub enum Outcome {
         places: Vec<Place>,
         /// Whether the Service is for the cluster itself, which knows it by name.
         is_internal: bool,
+        /// What the proxies are.
+        role: Role,
         /// Pods that serve.
         available: u64,
     },
@@ -77,11 +82,11 @@ fn places(key: &Key, wanted: &Wanted, outcome: &Outcome, domain: &str) -> Vec<Pl
 }
 
 fn programmed(wanted: &Wanted, outcome: &Outcome, places: &[Place]) -> (bool, &'static str, String) {
-    let available = match outcome {
+    let (available, role) = match outcome {
         Outcome::Refused { message, .. } => return (false, "Invalid", message.clone()),
         Outcome::Failed(why) => return (false, "Invalid", why.clone()),
         Outcome::Elsewhere(_) => return (true, "Programmed", "its address is somebody else's business".to_owned()),
-        Outcome::Made { available, .. } => *available,
+        Outcome::Made { available, role, .. } => (*available, *role),
     };
     if let Address::Ip(ip) = wanted.address
         && !places.is_empty()
@@ -91,6 +96,10 @@ fn programmed(wanted: &Wanted, outcome: &Outcome, places: &[Place]) -> (bool, &'
     }
     if places.is_empty() {
         return (false, "AddressNotAssigned", "its Service has no address yet".to_owned());
+    }
+    if role == Role::Gateway {
+        let words = "this version serves waypoints only: its pods listen on none of these listeners' ports";
+        return (false, "Invalid", words.to_owned());
     }
     let was = wanted.held.conditions.iter().any(|one| one.type_ == PROGRAMMED && one.status == "True");
     match (available, was) {

@@ -316,7 +316,7 @@ impl Provisioner {
                 tracing::info!(gateway = %key, ?kind, object = %surplus, "removed what is no longer wanted");
             }
         }
-        let outcome = known.outcome(key, &planned, &answers);
+        let outcome = known.outcome(subject, &planned, &answers);
         let shapes =
             planned.iter().zip(shapes).map(|(one, shape)| answers.get(&one.kind).map(|one| one.shape).or(shape));
         let available = if let Outcome::Made { available, .. } = &outcome { *available } else { 0 };
@@ -355,16 +355,17 @@ impl Known {
         surplus
     }
 
-    fn outcome(&self, gateway: &Key, planned: &[Planned], answers: &HashMap<Kind, Present>) -> Outcome {
+    fn outcome(&self, subject: Subject<'_>, planned: &[Planned], answers: &HashMap<Kind, Present>) -> Outcome {
         let find = |kind: Kind| planned.iter().find(|one| one.kind == kind);
         let state = |kind: Kind| {
-            let kept = find(kind).and_then(|one| self.present(gateway, one)).map(|kept| (*kept).clone());
+            let kept = find(kind).and_then(|one| self.present(subject.key, one)).map(|kept| (*kept).clone());
             answers.get(&kind).cloned().or(kept)
         };
         let service = find(Kind::Service);
         Outcome::Made {
             service: service.map(|one| one.name.clone()).unwrap_or_default(),
             places: state(Kind::Service).map(|present| present.places).unwrap_or_default(),
+            role: subject.class.role,
             is_internal: service.is_some_and(|one| one.object["spec"]["type"] != "LoadBalancer"),
             available: state(Kind::Deployment).map_or(0, |present| present.available),
         }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Class, Defaults,
+    classes::Role,
     facts::{ACCEPTED, Address, Held, PROGRAMMED, Place, Wanted},
     overlay::Overlays,
     plan::{self, Around, Kind, Planned, Refused, Subject},
@@ -265,7 +266,7 @@ fn whose_it_is() {
 
 fn made(places: &[[u8; 4]], available: u64) -> Outcome {
     let places = places.iter().map(|ip| Place::Ip((*ip).into())).collect();
-    Outcome::Made { service: "w".to_owned(), places, is_internal: true, available }
+    Outcome::Made { service: "w".to_owned(), places, role: Role::Waypoint, is_internal: true, available }
 }
 
 /// The status and reason of a condition.
@@ -303,6 +304,13 @@ fn a_gateway_is_programmed_once_it_has_an_address_and_a_pod() {
     assert_eq!(report(&named, &made(&[[10, 96, 0, 9]], 1)).places, [name]);
     let fixed = super::tests::wanted("istio", json!({}), json!({"addresses": [{"value": "192.0.2.1"}]}));
     check(&fixed, &made(&[[192, 0, 2, 2]], 1), yes, ("False", "AddressNotUsable"));
+    // Nobody is told that a gateway is there which listens on nothing.
+    let gateway = super::tests::wanted("istio", json!({}), json!({}));
+    let Outcome::Made { service, places, is_internal, available, .. } = made(&[[192, 0, 2, 1]], 1) else {
+        panic!("made")
+    };
+    let listening = Outcome::Made { service, places, role: Role::Gateway, is_internal, available };
+    check(&gateway, &listening, yes, ("False", "Invalid"));
 }
 
 #[test]
