@@ -241,7 +241,7 @@ fn caller(world: &World, own: &Own, carrier: &Carrier, request: &Received) -> Ca
         let workload = world.workload_by_ip(&address(own, ip));
         workload.filter(|workload| workload.identity == carrier.peer).cloned()
     };
-    let named = request.client.map(canonical);
+    let named = request.client().map(canonical);
     let proven = named.filter(|named| named.ip() == carrier.client.ip() || is_own(named.ip()).is_some());
     let client = proven.unwrap_or(carrier.client);
     let workload: Option<Arc<Workload>> = is_own(client.ip());

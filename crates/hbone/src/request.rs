@@ -97,8 +97,8 @@ pub struct Received {
     pub baggage: Baggage,
     /// The service the client meant.
     pub host: Option<Hostname>,
-    /// The client's own address, as the peer names it. Nobody has proven it.
-    pub client: Option<SocketAddr>,
+    /// The whole value of `forwarded`, read when somebody asks for the client.
+    forwarded: Option<HeaderValue>,
     /// The trace it belongs to.
     pub traceparent: Option<TraceParent>,
     /// The network it came from, when it came through a gateway.
@@ -128,10 +128,15 @@ impl Received {
             authority: authority.parse()?,
             baggage: Baggage::from_headers(headers),
             host: text(headers, &FORWARDED).and_then(Forwarded::host_in),
-            client: text(headers, &FORWARDED).and_then(Forwarded::client_in),
+            forwarded: headers.get(&FORWARDED).cloned(),
             traceparent: text(headers, &TRACEPARENT).and_then(|value| value.parse().ok()),
             network: text(headers, &FORWARDED_NETWORK).map(NetworkId::from),
         })
+    }
+
+    /// The client's own address, as the peer names it. Nobody has proven it.
+    pub fn client(&self) -> Option<SocketAddr> {
+        Forwarded::client_in(self.forwarded.as_ref()?.to_str().ok()?)
     }
 }
 
@@ -172,6 +177,7 @@ mod tests {
             assert_eq!(received.authority, sent.authority);
             assert_eq!(received.baggage.namespace.as_deref(), Some("shop"));
             assert_eq!(received.host, sent.forwarded.host);
+            assert_eq!(received.client(), Some(sent.forwarded.client));
             assert_eq!(received.traceparent, Some(sent.traceparent));
             assert_eq!(received.network, sent.network);
         }
