@@ -101,8 +101,13 @@ impl Cluster {
 
     /// `kubectl apply -f -`, or its complaint.
     pub fn try_apply(&self, manifest: &str) -> Result<String, String> {
+        self.try_with(&["apply", "-f", "-"], manifest)
+    }
+
+    /// `kubectl …` that reads `manifest`, or its complaint.
+    pub fn try_with(&self, arguments: &[&str], manifest: &str) -> Result<String, String> {
         use std::io::Write as _;
-        let mut command = self.command(&["apply", "-f", "-"]);
+        let mut command = self.command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("kubectl is installed");
         child.stdin.take().expect("piped").write_all(manifest.as_bytes()).expect("kubectl reads");
