@@ -28,8 +28,10 @@ fn a_policy_denies_says_so_and_its_removal_allows() {
     let path = r#"jsonpath={range .status.conditions[*]}{.type}={.status} {.reason}: {.message}{"\n"}{end}"#;
     let conditions = app.cluster.kubectl(&[&["get"], &object[..], &["-o", path]].concat());
     println!("{conditions}");
-    // Two nodes, whichever controllers their proxies are connected to.
-    assert!(conditions.contains("InForce: in force at 2 of 2 connected proxies"), "{conditions}");
+    // Of every node, whichever controller its proxy is connected to.
+    let nodes = app.cluster.field(&["ds", "-n", SYSTEM, "ztunnel"], ".status.desiredNumberScheduled");
+    let everywhere = format!("InForce: in force at {nodes} of {nodes} connected proxies");
+    assert!(conditions.contains(&everywhere), "{conditions}");
     let record = until("the refusal is on record", || {
         let logs = app.cluster.kubectl(&["logs", "-n", SYSTEM, "-l", "app=ztunnel", "--tail=300"]);
         let why = format!("explicitly denied by: {}/deny-client", app.namespace);

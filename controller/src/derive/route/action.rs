@@ -1,7 +1,9 @@
 //! What becomes of the requests of a route.
 
 use base64::Engine as _;
-use lateen_cluster::api::{Delay, DirectResponse, Fault, HttpMatch, HttpRoute, HttpTarget, Percent, Redirect, Rewrite};
+use lateen_cluster::api::{
+    Delay, DirectResponse, Fault, GRPC_STATUSES, HttpMatch, HttpRoute, HttpTarget, Percent, Redirect, Rewrite,
+};
 use lateen_wire::proxy::{self as wire, fault, http_route::Action, redirect, redirect::PortSource, rewrite};
 
 use super::{Context, headers, place, retry};
@@ -181,27 +183,6 @@ fn delay_share(delay: &Delay) -> u32 {
     delay.percentage.as_ref().map(per_million).or(older).unwrap_or_default()
 }
 
-/// The words of gRPC's statuses, in the order of their numbers.
-const GRPC: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
 fn grpc(word: &str) -> Option<u32> {
-    GRPC.iter().position(|known| *known == word).and_then(|place| u32::try_from(place).ok())
+    GRPC_STATUSES.iter().position(|known| *known == word).and_then(|place| u32::try_from(place).ok())
 }

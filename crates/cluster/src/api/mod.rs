@@ -38,9 +38,9 @@ pub use service_entry::{
     ServicePort,
 };
 pub use virtual_service::{
-    Abort, Body, Cors, Delay, Delegate, Destination, DirectResponse, Fault, HeaderEdits, Headers, HttpMatch, HttpRoute,
-    HttpTarget, Mirror, Percent, Redirect, RegexRewrite, Retries, Rewrite, StringMatch, Target, TcpMatch, TcpRoute,
-    TlsMatch, TlsRoute, VirtualServiceSpec,
+    Abort, Body, Cors, Delay, Delegate, Destination, DirectResponse, Fault, GRPC_STATUSES, HeaderEdits, Headers,
+    HttpMatch, HttpRoute, HttpTarget, Mirror, Percent, Redirect, RegexRewrite, Retries, Rewrite, StringMatch, Target,
+    TcpMatch, TcpRoute, TlsMatch, TlsRoute, VirtualServiceSpec,
 };
 pub use workload_entry::{WorkloadEntry, WorkloadEntrySpec};
 

@@ -1,31 +1,15 @@
 //! What is done with the requests of an HTTP route: V22 to V30.
 
-use crate::validate::{
-    at::{At, Report},
-    duration::{self, Least},
-    field,
+use crate::{
+    api::GRPC_STATUSES,
+    validate::{
+        at::{At, Report},
+        duration::{self, Least},
+        field,
+    },
 };
 
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"];
-const GRPC: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 const RETRY_ON: [&str; 16] = [
     "5xx",
     "gateway-error",
@@ -97,7 +81,7 @@ fn fault(fault: &At<'_>, report: &mut Report) {
             let reason = format!("{status} is not a status of an answer");
             report.error(abort.field("httpStatus"), reason, "write a number from 200 to 599");
         }
-        if let Some(status) = abort.get("grpcStatus").filter(|status| !GRPC.contains(&status.word())) {
+        if let Some(status) = abort.get("grpcStatus").filter(|status| !GRPC_STATUSES.contains(&status.word())) {
             let reason = format!("there is no {:?}", status.word());
             report.error(&status.path, reason, "write a word such as UNAVAILABLE");
         }
