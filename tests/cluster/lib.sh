@@ -6,6 +6,8 @@
 #   lc-node-1   ── eth0 10.229.0.11  ──┤   containerd, kubelet, kube-proxy; pods 10.230.1.0/24
 #   lc-node-2   ── eth0 10.229.0.12  ──┘   the same; pods 10.230.2.0/24
 #
+# What `balancer` gives to services of type LoadBalancer, 10.232.0.0/16, the machine reaches through node-1.
+#
 # Everything that runs lives in a PID namespace below one of these, and everything that is written lies in $CLUSTER.
 
 set -euo pipefail
@@ -30,6 +32,7 @@ SERVICES=10.231.0.0/16
 API_VIP=10.231.0.1
 DNS_VIP=10.231.0.10
 PODS=10.230.0.0/16
+BALANCED=10.232.0.0/16
 
 say() { echo "== $*"; }
 fail() {
@@ -64,5 +67,13 @@ need_root() {
 
 # start NAME SCRIPT: a machine of the cluster, apart from this terminal, so that it outlives it.
 start() { setsid -f "$HERE/enter" "$1" "$2" >>"$CLUSTER/log/$1.log" 2>&1 </dev/null; }
+
+# Gives every running node the image files it does not have yet.
+import_everywhere() {
+	local node
+	for node in "${NODES[@]}"; do
+		nsenter --target "$(cat "$CLUSTER/$node.pid")" --mount -- "$HERE/import"
+	done
+}
 
 kubectl_admin() { "$BIN/kubectl" --kubeconfig "$KUBECONFIG_ADMIN" "$@"; }
