@@ -98,12 +98,15 @@ pub async fn tell(client: &Client, gateway: &Key, said: &Held) -> Result<(), Str
     status_of(&api, &gateway.name, patch).await
 }
 
-/// Says that a class is ours.
-pub async fn accept(client: &Client, name: &str, condition: Value) -> Result<(), String> {
+/// Says that a class is ours, and what its Gateways do.
+pub async fn accept(client: &Client, name: &str, condition: Value, features: &[&str]) -> Result<(), String> {
     let kind = classes();
+    let mut status = json!({"conditions": [condition]});
+    if !features.is_empty() {
+        status["supportedFeatures"] = features.iter().map(|name| json!({"name": name})).collect();
+    }
     let patch = json!({
-        "apiVersion": kind.api_version, "kind": kind.kind,
-        "metadata": {"name": name}, "status": {"conditions": [condition]},
+        "apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "status": status,
     });
     status_of(&Api::all_with(client.clone(), &kind), name, patch).await
 }

@@ -14,6 +14,7 @@ mod apply;
 mod classes;
 mod defaults;
 mod facts;
+mod features;
 mod overlay;
 mod plan;
 mod pod;

@@ -16,7 +16,7 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 
 use super::{
     apply,
-    classes::{CLASSES, Class},
+    classes::{Announced, CLASSES, Class},
     defaults::Defaults,
     facts::{Address, Wanted},
     overlay::Overlays,
@@ -76,17 +76,9 @@ const API_TIMEOUT: Duration = Duration::from_secs(10);
 /// The cluster as it is followed here.
 struct Known {
     gateways: Store<Wanted>,
-    classes: Store<ClassFact>,
+    classes: Store<Announced>,
     overlays: Store<Layer>,
     made: HashMap<Kind, Store<Present>>,
-}
-
-/// What is used of a GatewayClass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct ClassFact {
-    controller: String,
-    generation: i64,
-    is_accepted: bool,
 }
 
 /// Overlays for a whole class.
@@ -186,14 +178,14 @@ impl Provisioner {
             }
         }
         for (key, found) in known.classes.snapshot() {
-            if found.is_accepted || Class::of(&key.name, Some(&found.controller)).is_none() {
+            let Some(class) = Class::of(&key.name, Some(&found.controller)).filter(|_| !found.is_told) else {
                 continue;
-            }
+            };
             let condition = json!({
                 "type": "Accepted", "status": "True", "reason": "Accepted", "message": "Lateen runs Gateways of this class",
-                "lastTransitionTime": now(), "observedGeneration": found.generation,
+                "lastTransitionTime": found.accepted_since.clone().unwrap_or_else(now), "observedGeneration": found.generation,
             });
-            apply::accept(&self.client, &key.name, condition).await?;
+            apply::accept(&self.client, &key.name, condition, class.features()).await?;
         }
         Ok(())
     }
@@ -409,7 +401,8 @@ fn follow(
     let listener = Told::new(Wanted::read, |key| Task::Gateway(key.clone()), inbox, &left);
     all.push(Box::pin(store::follow(api, watcher::Config::default(), known.gateways.clone(), listener)));
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &apply::classes());
-    let listener = Told::new(read_class, |_| Task::All, inbox, &left).at_each_list(Task::Classes);
+    let listener = Told::new(|class| Reading::Value(Announced::of(class)), |_| Task::All, inbox, &left)
+        .at_each_list(Task::Classes);
     all.push(Box::pin(store::follow(api, watcher::Config::default(), known.classes.clone(), listener)));
     let kind = kube::api::ApiResource::erase::<k8s_openapi::api::core::v1::ConfigMap>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), own, &kind);
@@ -417,17 +410,6 @@ fn follow(
     let listener = Told::new(read_layer, |_| Task::All, inbox, &left);
     all.push(Box::pin(store::follow(api, config, known.overlays.clone(), listener)));
     (known, async move { drop(join_all(all).await) }, seen)
-}
-
-fn read_class(object: &DynamicObject) -> Reading<ClassFact> {
-    let text = |pointer: &str| object.data.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default();
-    let conditions = object.data.pointer("/status/conditions").and_then(serde_json::Value::as_array);
-    let accepted = |one: &serde_json::Value| one["type"] == "Accepted" && one["status"] == "True";
-    Reading::Value(ClassFact {
-        controller: text("/spec/controllerName").to_owned(),
-        generation: object.metadata.generation.unwrap_or_default(),
-        is_accepted: conditions.is_some_and(|all| all.iter().any(accepted)),
-    })
 }
 
 fn read_layer(object: &DynamicObject) -> Reading<Layer> {

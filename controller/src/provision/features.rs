@@ -1,0 +1,17 @@
+//! What of the Gateway API gateways of ours do beyond the core, as a GatewayClass says it.
+//!
+//! The names are those of the Gateway API's own conformance suite, which reads them here and tests each (`make conformance`). So a
+//! name stands here only if its tests pass.
+
+/// Ordered by name, as `status.supportedFeatures` wants it. Gateways listen on nothing yet, so they do nothing.
+pub const SUPPORTED: &[&str] = &[];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_in_order_and_there_once() {
+        assert!(SUPPORTED.is_sorted_by(|one, next| one < next), "{SUPPORTED:?}");
+    }
+}
