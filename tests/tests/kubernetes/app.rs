@@ -22,7 +22,9 @@ impl App {
         app.cluster.kubectl(&["delete", "namespace", namespace, "--ignore-not-found"]);
         let [first, second] = &app.cluster.nodes;
         app.cluster.kubectl(&["create", "namespace", namespace]);
-        app.cluster.apply(&[app.deployment("client", first), app.deployment("server", second), app.service()].concat());
+        app.cluster.apply(
+            &[app.deployment("client", first), app.deployment("server", second), app.service_of("server")].concat(),
+        );
         for name in ["deploy/client", "deploy/server"] {
             app.cluster.rolled_out(namespace, name);
         }
@@ -89,7 +91,8 @@ impl App {
         self.cluster.field(&["pods", "-n", self.namespace, "-l", &selector], ".items[0].status.podIP")
     }
 
-    fn deployment(&self, name: &str, node: &str) -> String {
+    /// A Deployment under an account of its own: `client` calls, anybody else answers.
+    pub fn deployment(&self, name: &str, node: &str) -> String {
         let Cluster { hub, tag, .. } = self.cluster;
         let container = match name {
             "client" => format!("{{name: client, image: \"{hub}/sleep:{tag}\"}}"),
@@ -108,10 +111,11 @@ impl App {
         )
     }
 
-    fn service(&self) -> String {
+    /// The Service of such a Deployment.
+    pub fn service_of(&self, name: &str) -> String {
         format!(
-            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: server, namespace: {}}}\nspec:\n  \
-             selector: {{app: server}}\n  ports: [{{name: http, port: 80, targetPort: {APP_PORT}}}, {{name: lines, port: 9000}}]\n",
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {}}}\nspec:\n  \
+             selector: {{app: {name}}}\n  ports: [{{name: http, port: 80, targetPort: {APP_PORT}}}, {{name: lines, port: 9000}}]\n",
             self.namespace
         )
     }

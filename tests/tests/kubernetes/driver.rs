@@ -150,8 +150,28 @@ impl Cluster {
             ));
         }
         std::fs::write(path, text).expect("written");
+        self.name_waypoints_image(&directory.path().join("controller.yaml"));
         directory
     }
+
+    /// The controller names this image in what it makes, where kustomize does not look.
+    fn name_waypoints_image(&self, manifest: &Path) {
+        let text = std::fs::read_to_string(manifest).expect("the controller's manifest");
+        let (usual, tag) = ("localhost/lateen/waypoint:", env!("CARGO_PKG_VERSION"));
+        assert!(text.contains(&format!("{usual}{tag}")), "the controller's manifest names no image for waypoints");
+        let text = text.replace(&format!("{usual}{tag}"), &format!("{}/waypoint:{}", self.hub, self.tag));
+        std::fs::write(manifest, text).expect("written");
+    }
+}
+
+/// Makes sure that the cluster has the Gateway API: another cluster's own, or that of `tests/conformance`.
+pub fn gateway_api(cluster: &Cluster) {
+    if cluster.try_kubectl(&["get", "crd", "gateways.gateway.networking.k8s.io"]).is_ok() {
+        return;
+    }
+    let script = root().join("tests/conformance/crds");
+    let directory = printed(Command::new(script).output().expect("a script")).expect("the Gateway API's CRDs");
+    cluster.kubectl(&["apply", "--server-side", "-f", directory.trim()]);
 }
 
 /// The root of the tree.

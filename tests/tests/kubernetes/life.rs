@@ -30,14 +30,14 @@ const CALLS: &str = r#"
     wait"#;
 
 /// What came of calls made while something else was done.
-struct Load {
-    made: u32,
-    failed: u32,
-    words: String,
+pub struct Load {
+    pub made: u32,
+    pub failed: u32,
+    pub words: String,
 }
 
 /// Calls while `act` acts.
-fn under_load(app: &App, act: impl FnOnce()) -> Load {
+pub fn under_load(app: &App, act: impl FnOnce()) -> Load {
     thread::scope(|scope| {
         let calls = scope.spawn(|| app.in_client(&["sh", "-c", CALLS]));
         until("calls are made", || app.in_client(&["sh", "-c", "ls /tmp/load.error.4"]).ok());
@@ -55,7 +55,7 @@ fn under_load(app: &App, act: impl FnOnce()) -> Load {
     })
 }
 
-fn roll(app: &App, namespace: &str, what: &str) {
+pub fn roll(app: &App, namespace: &str, what: &str) {
     app.cluster.kubectl(&["rollout", "restart", "-n", namespace, what]);
     app.cluster.rolled_out(namespace, what);
 }

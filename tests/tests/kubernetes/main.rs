@@ -8,6 +8,7 @@
 mod app;
 mod driver;
 mod install;
+mod layer7;
 mod life;
 mod nodes;
 mod policy;
