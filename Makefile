@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test lint fmt fuzz bench bench-quick churn bench-micro bench-controller release test-charts manifests docs-values images \
-	packages-demo packages-test packages-images packages-cluster cluster-build cluster-up test-cluster cluster-down
+	packages-demo packages-test packages-images packages-cluster cluster-build cluster-up test-cluster cluster-down conformance-build conformance
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -60,6 +60,13 @@ test-cluster: ## install the mesh on the test cluster, or on that of KUBECONFIG,
 
 cluster-down: ## take the test cluster away, whatever is left of it (as root)
 	tests/cluster/down
+
+conformance-build: packages-cluster ## build the Gateway API's conformance suite and its servers into the cache, once (needs Go; about 3 minutes)
+	tests/conformance/build
+
+# PART=mesh runs one part of it, and TEST=MeshPorts one test of the part (tests/conformance/run says more).
+conformance: conformance-build ## run the Gateway API's conformance suite on the test cluster (as root); writes docs/conformance/
+	tests/conformance/run $(PART) $(TEST)
 
 # --workspace keeps the features of all crates as in `make test`, so that what tidy builds is not built again.
 lint: ## formatting, clippy with warnings as errors, the walls (tests/tests/tidy)
