@@ -179,6 +179,13 @@ impl WorkloadCertificate {
         &self.server
     }
 
+    /// How it is shown to clients of our trust domain that speak one of `protocols` inside; they must show theirs.
+    pub fn serving(&self, protocols: &[&[u8]]) -> ServerConfig {
+        let mut config = ServerConfig::clone(&self.server);
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        config
+    }
+
     /// A configuration that trusts no server; the handshake puts in a verifier for the expected identities.
     pub(crate) fn client_config(&self) -> &ClientConfig {
         &self.client

@@ -10,6 +10,7 @@ pub mod crypto;
 pub mod facts;
 pub mod handshake;
 pub mod keeper;
+pub mod presented;
 pub mod stream;
 pub mod verify;
 
