@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! control thread:  metrics, admin, xDS, CA       data path's threads:  doors and all requests; the first also readiness
-//!   xDS until every type was ACKed once, our certificate ─► doors ─► ready
+//!   xDS until every type was ACKed once and we were told what we are, our certificate ─► doors ─► ready
 //!   SIGTERM, SIGINT, /quitquitquit ─► not ready, GOAWAY, connection: close ─► wait ─► cut the rest ─► end
 //! ```
 //! No logic here: what a signal or a resource means is decided in the rooms.
@@ -23,10 +23,7 @@ use lateen_identity::{
     channel,
     keeper::{Clock, Keeper, Priority},
 };
-use lateen_net::{
-    accept,
-    listen::{self, ListenOptions},
-};
+use lateen_net::{accept, listen::ListenOptions};
 use lateen_rt::{
     drain::Drain,
     ready::{Condition, Readiness},
@@ -47,12 +44,13 @@ use tokio::{
 
 use crate::{
     admin,
-    book::{BookStore, Kind},
+    book::{BookStore, Kind, proxy::Role},
     catalogue,
     config::Config,
     door,
     feed::Feed,
     lane::{Lane, Own, Shared},
+    listen,
     report::{self, Reporting, Writer},
     upkeep,
     upstream::pool::Clusters,
@@ -115,7 +113,7 @@ async fn serve(
     let readiness = Readiness::new();
     let synced = readiness.condition("configuration");
     let certified = readiness.condition("certificate");
-    let open = readiness.condition("doors");
+    let open = Arc::new(readiness.condition("doors"));
     let stop = Arc::new(Notify::new());
     {
         // On the data path's threads on purpose: when those are stuck, the process is not ready.
@@ -131,12 +129,13 @@ async fn serve(
 
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let begin = begin(config, &owners, &shared, (&synced, &certified, &open), &mut complete);
+    let begin = begin(config, &owners, &shared, (&synced, &certified), &mut complete);
     let serving = tokio::select! {
         begun = begin => begun?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
+    open_doors(config, &owners, &serving, &open)?;
     let reason = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
@@ -204,6 +203,7 @@ fn shared(config: &Config, owners: &Owners, feed: &Feed, reporting: Arc<Reportin
         world: feed.world.clone(),
         demands: feed.demands(),
         keeper,
+        tls: Default::default(),
         clusters: Clusters::new(owners.lanes.all().len()),
         hbone: Hbone { server_streams_max: TUNNEL_STREAMS_MAX, ..Hbone::default() },
         here: Default::default(),
@@ -213,40 +213,66 @@ fn shared(config: &Config, owners: &Owners, feed: &Feed, reporting: Arc<Reportin
     })
 }
 
-/// Once the configuration is complete and we can prove who we are: the doors of all threads.
+/// Once the configuration is complete and we can prove who we are: all threads.
 async fn begin(
     config: &Config,
     owners: &Owners,
     shared: &Arc<Shared>,
-    (synced, certified, open): (&Condition, &Condition, &Condition),
+    (synced, certified): (&Condition, &Condition),
     complete: &mut watch::Receiver<bool>,
 ) -> anyhow::Result<Vec<Arc<Lane>>> {
     complete.wait_for(|complete| *complete).await.context("the xds client ended before its first answer")?;
+    // Every type was answered, but perhaps with nothing: the controller may not have worked out yet what we serve.
+    let mut changed = shared.book.subscribe();
+    while shared.book.load().proxy().is_none() {
+        changed.changed().await.context("the book is gone")?;
+    }
     synced.set(true);
     while let Err(error) = shared.keeper.certificate(&shared.own.identity).await {
         tracing::warn!(%error, "no certificate yet; nothing is served");
     }
     certified.set(true);
-    let addr = SocketAddr::new(config.ports.ip, config.ports.hbone);
-    let lanes = owners.lanes.all();
-    let mut serving = Vec::with_capacity(lanes.len());
-    for (number, handle) in lanes.iter().enumerate() {
+    let threads = owners.lanes.all().iter().enumerate();
+    let lanes = threads.map(|(number, handle)| {
         let _on_lane = handle.enter();
         let tasks = owners.data.also_on(handle.clone());
         let lane = Arc::new(Lane::new(number, shared.clone(), tasks.clone(), owners.doors.clone()));
-        serving.push(lane.clone());
         tasks.spawn("sweep", upkeep::sweep(lane.clone()));
-        let listener = listen::tcp(addr, &ListenOptions { reuse_port: true, ..ListenOptions::default() })
-            .context("the tunnel port")?
-            .socket;
-        let share = (CONNECTIONS_MAX / lanes.len()).max(1);
-        let drain = owners.process.clone();
-        let accepting = accept::run("tunnel", (listener, share), (tasks.clone(), drain), move |stream, peer| {
-            door::handle(lane.clone(), stream, peer)
+        lane
+    });
+    let lanes: Vec<_> = lanes.collect();
+    tracing::info!(ip = %config.ports.ip, threads = lanes.len(), "serving");
+    Ok(lanes)
+}
+
+/// Opens the doors of what we are: the port of tunnels, or those that the configuration names.
+fn open_doors(config: &Config, owners: &Owners, lanes: &[Arc<Lane>], open: &Arc<Condition>) -> anyhow::Result<()> {
+    let connections_max = (CONNECTIONS_MAX / lanes.len()).max(1);
+    let role = lanes.first().and_then(|lane| lane.shared.book.load().proxy().map(|proxy| proxy.role));
+    if role == Some(Role::Gateway) {
+        let ports = &config.ports;
+        let binding = listen::Binding {
+            ip: ports.ip,
+            reserved: [ports.hbone, ports.stats, ports.ready, ports.admin].into(),
+            connections_max,
+            process: owners.process.clone(),
+            doors: owners.doors.clone(),
+        };
+        owners.control.spawn("ports", listen::follow(lanes.to_vec(), binding, open.clone()));
+        return Ok(());
+    }
+    let addr = SocketAddr::new(config.ports.ip, config.ports.hbone);
+    for lane in lanes {
+        let _on_lane = lane.tasks.enter();
+        let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+        let listener = lateen_net::listen::tcp(addr, &options).context("the tunnel port")?.socket;
+        let owner = (lane.tasks.clone(), owners.process.clone());
+        let to = lane.clone();
+        let accepting = accept::run("tunnel", (listener, connections_max), owner, move |stream, peer| {
+            door::handle(to.clone(), stream, peer)
         });
-        tasks.spawn("door", accepting);
+        lane.tasks.spawn("door", accepting);
     }
     open.set(true);
-    tracing::info!(%addr, threads = lanes.len(), "serving");
-    Ok(serving)
+    Ok(())
 }

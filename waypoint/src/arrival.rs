@@ -4,7 +4,9 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use http::HeaderValue;
 use lateen_hbone::request::Baggage;
+use lateen_rt::drain::Drain;
 use lateen_state::workload::Workload;
 use lateen_types::{
     id::SpiffeId,
@@ -26,7 +28,7 @@ impl Arrival {
         match &self.target {
             Target::Service { dialled: Some(addr), .. } | Target::Workload { addr, .. } => *addr,
             Target::Service { port, dialled: None, .. } => SocketAddr::new(self.caller.local.ip(), *port),
-            Target::Port { .. } => self.caller.local,
+            Target::Port { port, .. } => SocketAddr::new(self.caller.local.ip(), *port),
         }
     }
 }
@@ -48,8 +50,19 @@ pub struct Caller {
     pub workload: Option<Arc<Workload>>,
     /// Who the client says it is; only labels are made of it.
     pub baggage: Baggage,
-    /// Whether the bytes came through TLS that ends here.
-    pub is_secure: bool,
+    /// What TLS agreed on that ended here, at a gateway.
+    pub tls: Option<Arc<Ended>>,
+    /// Begins to end when the port it came on is no longer served; `None`: ends with the process.
+    pub door: Option<Drain>,
+}
+
+/// TLS with somebody outside the mesh, that ended here.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// `TLSv1.3` …
+    pub version: &'static str,
+    /// What x-forwarded-client-cert says of the client's certificate, where that was verified.
+    pub certificate: Option<HeaderValue>,
 }
 
 /// What is called.
@@ -75,7 +88,9 @@ pub enum Target {
     Port {
         /// What we are bound to.
         bind: u16,
-        /// The server name whose TLS ended here.
+        /// What clients call it.
+        port: u16,
+        /// The server name whose TLS ended here, empty where none was named; `None`: none ended here.
         tls: Option<Arc<str>>,
     },
 }
@@ -84,9 +99,8 @@ impl Target {
     /// The port as clients call it.
     pub fn port(&self) -> u16 {
         match self {
-            Self::Service { port, .. } => *port,
+            Self::Service { port, .. } | Self::Port { port, .. } => *port,
             Self::Workload { addr, .. } => addr.port(),
-            Self::Port { bind, .. } => *bind,
         }
     }
 }

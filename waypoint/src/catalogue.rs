@@ -4,8 +4,10 @@
 
 use lateen_telemetry::metrics::{Description, Kind};
 
-/// CONNECTs refused at the door, by reason.
+/// CONNECTs and connections refused at a door, by reason.
 pub const REFUSED: &str = "lateen_waypoint_refused";
+/// Ports a gateway listens on.
+pub const PORTS: &str = "lateen_gateway_ports";
 /// Requests under way.
 pub const ACTIVE: &str = "lateen_waypoint_requests_active";
 
@@ -20,7 +22,8 @@ const fn gauge(name: &'static str, help: &'static str) -> Description {
 /// The table.
 pub const TABLE: &[Description] = &[
     gauge("istio_build", "Istio component build info"),
-    counter(REFUSED, "Streams refused because they name nothing that is served here"),
+    counter(REFUSED, "Tunnels and connections refused at a door, by reason"),
+    gauge(PORTS, "Ports of a gateway that are listened on"),
     gauge(ACTIVE, "Requests under way"),
     counter("istio_xds_connection_terminations", "The total number of completed connections to xds server (unstable)"),
     counter("istio_xds_message", "Total number of messages received (unstable)"),

@@ -253,7 +253,8 @@ fn caller(world: &World, own: &Own, carrier: &Carrier, request: &Received) -> Ca
         server_name: None,
         workload,
         baggage: request.baggage.clone(),
-        is_secure: true,
+        tls: None,
+        door: None,
     }
 }
 

@@ -33,6 +33,7 @@ use crate::{
     balance::Spot,
     book::BookStore,
     config::Place,
+    listen::Configs,
     report::Reporting,
     upstream::{
         dial::{DialError, HopKey, Met},
@@ -52,6 +53,8 @@ pub struct Shared {
     pub demands: Demands,
     /// Our certificate.
     pub keeper: Keeper,
+    /// TLS with the outside, as it was made ready.
+    pub tls: Configs,
     /// The state of clusters, which outlives configurations.
     pub clusters: Clusters,
     /// Tunnels' numbers.

@@ -231,7 +231,9 @@ impl Choice<'_> {
             return Ok((Picked::only(Endpoint::workload(workload, *addr)), false));
         }
         match self.cluster.resolution {
-            Resolution::Endpoints if self.passes() => match self.dialled_workload() {
+            // What a gateway's client dialled is the gateway.
+            Resolution::Original if self.is_at_gateway() => Err(Failure::NoHealthyUpstream),
+            Resolution::Endpoints if self.passes() && !self.is_at_gateway() => match self.dialled_workload() {
                 Some(endpoint) => Ok((Picked::only(endpoint), false)),
                 // The address is the service's own. Whoever is behind it is as good, and is reached as it wants to be.
                 None => self.balanced(),
@@ -244,6 +246,10 @@ impl Choice<'_> {
             // Names that requests bring are not resolved yet, and to guess would send them anywhere.
             Resolution::RequestHost => Err(Failure::NoHealthyUpstream),
         }
+    }
+
+    fn is_at_gateway(&self) -> bool {
+        matches!(self.arrival.target, Target::Port { .. })
     }
 
     fn passes(&self) -> bool {

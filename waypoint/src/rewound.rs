@@ -47,6 +47,14 @@ impl<S: Duplex> Rewound<S> {
         }
     }
 
+    /// Passes over bytes that were looked at.
+    pub fn skip(&mut self, count: usize) {
+        self.first.advance(count.min(self.first.len()));
+        if self.first.is_empty() {
+            self.first = Bytes::new();
+        }
+    }
+
     /// What was read so far.
     pub fn first(&self) -> &[u8] {
         &self.first

@@ -10,13 +10,16 @@ use lateen_hbone::server::Arrival as Tunnelled;
 use lateen_net::splice::{Duplex, End, Meter, Outcome, splice};
 use lateen_rt::deadline::within;
 use lateen_types::name::NamespacedHostname;
-use rustls::server::Acceptor;
 use smallvec::SmallVec;
 
 use crate::{
     arrival::{Arrival, Target},
     authorize,
-    book::{self, Book, Upstream, tcp::TcpRoutes},
+    book::{
+        self, Book, Upstream,
+        tcp::{TcpRoute, TcpRoutes},
+    },
+    greeting::{Greeting, HELLO_TIMEOUT, greeting},
     lane::Lane,
     pick,
     report::{
@@ -35,12 +38,8 @@ use crate::{
     },
 };
 
-/// How long a ClientHello may take.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often bytes that passed are added to the counters (the reference's number).
 const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
-/// A longer one is none.
-const HELLO_MAX: usize = 32 * 1024;
 
 /// Serves a CONNECT: it is answered once the endpoint is reached, unless its first bytes say where that is.
 pub async fn tunnelled(lane: &Arc<Lane>, arrival: Arrival, tunnelled: Tunnelled) {
@@ -69,10 +68,10 @@ pub async fn tunnelled(lane: &Arc<Lane>, arrival: Arrival, tunnelled: Tunnelled)
 /// Serves a stream that is open already.
 pub async fn stream<S: Duplex>(lane: &Arc<Lane>, arrival: Arrival, mut stream: Rewound<S>) {
     let book = lane.shared.book.load();
-    let mut server_name = None;
+    let mut server_name = arrival.caller.server_name.as_deref().map(str::to_owned);
     if needs_server_name(&book, &arrival.target) {
-        match within("the ClientHello", HELLO_TIMEOUT, stream.look(hello)).await {
-            Ok(Ok(found)) => server_name = found.flatten(),
+        match within("the ClientHello", HELLO_TIMEOUT, stream.look(greeting)).await {
+            Ok(Ok(found)) => server_name = found.and_then(Greeting::into_server_name),
             Ok(Err(error)) => return tracing::debug!(%error, "a connection ended before its ClientHello"),
             Err(error) => return tracing::debug!(%error, "a connection was cut"),
         }
@@ -126,7 +125,8 @@ fn refused(lane: &Lane, (book, arrival): (&Book, &Arrival), why: Refused) {
 /// The report of a connection, to `endpoint` if that is known.
 fn report(lane: &Lane, (book, arrival): (&Book, &Arrival), endpoint: Option<&Endpoint>) -> Option<Report> {
     let proxy = book.proxy()?;
-    let (client, service) = (lane.client(&arrival.caller), lane.service(arrival));
+    let of_endpoint = || endpoint.and_then(|endpoint| endpoint.service.clone());
+    let (client, service) = (lane.client(arrival), lane.service(arrival).or_else(of_endpoint));
     let opening = Opening {
         reporter: told::reporter(proxy.role),
         client: &client,
@@ -243,9 +243,13 @@ enum Chosen {
 }
 
 fn upstream(book: &Book, target: &Target, (server_name, address): (Option<&str>, SocketAddr)) -> Chosen {
+    let of = |routes| TcpRoutes::select(routes, server_name, address.ip());
     let (tls, tcp) = match target {
         Target::Workload { .. } => return Chosen::Workload,
-        Target::Port { .. } => return Chosen::Nothing,
+        Target::Port { bind, tls, .. } => {
+            let listener = book.proxy().and_then(|proxy| proxy.listener(*bind));
+            return along(listener.and_then(|listener| listener.bytes(tls.as_deref(), server_name)).and_then(of));
+        }
         Target::Service { key, port, .. } => match book.service(key).and_then(|service| service.port(*port)) {
             Some(port) => (&port.tls, &port.tcp),
             None => return Chosen::Nothing,
@@ -254,8 +258,11 @@ fn upstream(book: &Book, target: &Target, (server_name, address): (Option<&str>,
     if let (true, true, Target::Service { key, port, .. }) = (tls.is_empty(), tcp.is_empty(), target) {
         return Chosen::Upstream(Arc::new(Upstream { service: key.clone(), port: *port, subset: "".into() }));
     }
-    let of = |routes| TcpRoutes::select(routes, server_name, address.ip());
-    let route = of(tls).or_else(|| of(tcp));
+    along(of(tls).or_else(|| of(tcp)))
+}
+
+/// The destination that a route's dice choose.
+fn along(route: Option<&TcpRoute>) -> Chosen {
     match route.and_then(|route| route.choose(rand::random())).map(|chosen| &chosen.to) {
         Some(book::Target::Upstream(upstream)) => Chosen::Upstream(upstream.clone()),
         Some(book::Target::Invalid(_) | book::Target::Redirect(_)) | None => Chosen::Nothing,
@@ -268,25 +275,6 @@ fn needs_server_name(book: &Book, target: &Target) -> bool {
     let port = book.service(key).and_then(|service| service.port(*port));
     let routes = port.is_some_and(|port| port.tls.need_server_name() || port.tcp.need_server_name());
     routes || book.guards().of(Some(key)).iter().any(|set| set.needs_sni())
-}
-
-/// The server name of a ClientHello; `Some(None)` if it has none or is none, `None` while more is needed.
-fn hello(bytes: &[u8]) -> Option<Option<String>> {
-    if bytes.first().is_some_and(|first| *first != 0x16) || bytes.len() > HELLO_MAX {
-        return Some(None);
-    }
-    let mut acceptor = Acceptor::default();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        if acceptor.read_tls(&mut rest).is_err() {
-            return Some(None);
-        }
-    }
-    match acceptor.accept() {
-        Ok(Some(accepted)) => Some(accepted.client_hello().server_name().map(str::to_owned)),
-        Ok(None) => None,
-        Err(_) => Some(None),
-    }
 }
 
 async fn carry<S: Duplex>(lane: &Arc<Lane>, client: S, (book, arrival): (&Book, &Arrival), reached: Reached) {
@@ -340,37 +328,5 @@ async fn idle(meter: &Meter, timeout: Option<Duration>) {
             return;
         }
         before = now;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn client_hello(name: &str) -> Vec<u8> {
-        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        let name = name.to_owned().try_into().expect("a name");
-        let mut client = rustls::ClientConnection::new(std::sync::Arc::new(config), name).expect("a client");
-        let mut bytes = Vec::new();
-        client.write_tls(&mut bytes).expect("in memory");
-        bytes
-    }
-
-    #[test]
-    fn the_server_name_is_read_from_any_number_of_pieces() {
-        let bytes = client_hello("a.example.com");
-        for end in 1..bytes.len() {
-            assert_eq!(hello(&bytes[..end]), None, "{end}");
-        }
-        assert_eq!(hello(&bytes), Some(Some("a.example.com".to_owned())));
-        assert_eq!(hello(&client_hello("10.0.0.1")), Some(None));
-        assert_eq!(hello(b"GET / HTTP/1.1\r\n"), Some(None));
-        assert_eq!(hello(&[0x16; 100]), Some(None));
-        assert_eq!(hello(b""), None);
     }
 }

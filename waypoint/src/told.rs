@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lateen_state::service::Service;
 
 use crate::{
-    arrival::{Arrival, Caller, Target},
+    arrival::{Arrival, Target},
     book::{Upstream, proxy::Role},
     lane::Lane,
     report::{self, Client, Reporter},
@@ -15,15 +15,25 @@ use crate::{
 };
 
 impl Lane {
-    /// Who calls, as records and metrics have it.
-    pub fn client(&self, caller: &Caller) -> Arc<Client> {
-        let party = self.shared.reporting.party(caller.workload.as_ref(), &caller.baggage, caller.peer.as_ref());
+    /// Who calls, as records and metrics have it. In the mesh a gateway's client is the gateway itself.
+    pub fn client(&self, arrival: &Arrival) -> Arc<Client> {
+        let (caller, own) = (&arrival.caller, &self.shared.own);
+        let party = match &arrival.target {
+            Target::Port { .. } => {
+                let world = self.shared.world.load();
+                let workload = own.workload.as_ref().and_then(|uid| world.workload(uid));
+                self.shared.reporting.party(workload, &caller.baggage, Some(&own.identity))
+            }
+            Target::Service { .. } | Target::Workload { .. } => {
+                self.shared.reporting.party(caller.workload.as_ref(), &caller.baggage, caller.peer.as_ref())
+            }
+        };
         Arc::new(Client {
             party,
             hop: caller.hop,
-            own_identity: Some(self.shared.own.identity.to_string().into()),
+            own_identity: Some(own.identity.to_string().into()),
             server_name: caller.server_name.clone(),
-            tls_version: None,
+            tls_version: caller.tls.as_ref().map(|tls| tls.version),
             is_mutual: caller.peer.is_some(),
         })
     }

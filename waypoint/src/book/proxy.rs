@@ -135,6 +135,70 @@ pub struct Listener {
     pub kind: ListenerKind,
 }
 
+/// Who serves a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Hosted<'b> {
+    /// These routes.
+    Here(&'b VirtualHost),
+    /// Another TLS host of the port: the client must ask it, for it may know clients in another way (RFC 9110 §15.5.20).
+    Elsewhere,
+    /// Nobody.
+    Nowhere,
+}
+
+impl ProxyBook {
+    /// What is served on a port we are bound to.
+    pub fn listener(&self, bind: u16) -> Option<&Listener> {
+        self.listeners.iter().map(|listener| &**listener).find(|listener| listener.bind_port == bind)
+    }
+}
+
+impl Listener {
+    /// Who serves requests for `authority`. `ended` is the server name whose TLS ended here, empty where none was named;
+    /// `None` where none ended.
+    pub fn hosted(&self, ended: Option<&str>, authority: &str) -> Hosted<'_> {
+        let hosts = match (&self.kind, ended) {
+            (ListenerKind::Http(hosts), None) => hosts,
+            (ListenerKind::Tls(names), Some(ended)) => {
+                let (named, meant) = (names.find(ended), names.find(authority));
+                let TlsHost::Terminate(terminate) = (match (named, meant) {
+                    (Some(named), Some(meant)) if std::ptr::eq(named, meant) => named,
+                    (Some(_), Some(_)) => return Hosted::Elsewhere,
+                    (Some(_) | None, None) | (None, Some(_)) => return Hosted::Nowhere,
+                }) else {
+                    return Hosted::Nowhere;
+                };
+                match &terminate.then {
+                    Inside::Http(hosts) => hosts,
+                    Inside::Tcp(_) => return Hosted::Nowhere,
+                }
+            }
+            (ListenerKind::Http(_) | ListenerKind::Tls(_) | ListenerKind::Tcp(_), _) => return Hosted::Nowhere,
+        };
+        hosts.find(authority).map_or(Hosted::Nowhere, Hosted::Here)
+    }
+
+    /// Where bytes go: those inside TLS that ended here for `ended`, or those that are passed on, by `server_name` where they
+    /// are TLS.
+    pub fn bytes(&self, ended: Option<&str>, server_name: Option<&str>) -> Option<&TcpRoutes> {
+        match (&self.kind, ended) {
+            (ListenerKind::Tcp(routes), None) => Some(routes),
+            (ListenerKind::Tls(names), Some(ended)) => match names.find(ended)? {
+                TlsHost::Terminate(terminate) => match &terminate.then {
+                    Inside::Tcp(routes) => Some(routes),
+                    Inside::Http(_) => None,
+                },
+                TlsHost::Passthrough(_) => None,
+            },
+            (ListenerKind::Tls(names), None) => match names.find(server_name.unwrap_or_default())? {
+                TlsHost::Passthrough(routes) => Some(routes),
+                TlsHost::Terminate(_) => None,
+            },
+            (ListenerKind::Http(_) | ListenerKind::Tcp(_), _) => None,
+        }
+    }
+}
+
 /// What is spoken on a port.
 #[derive(Debug)]
 pub enum ListenerKind {
@@ -167,6 +231,15 @@ pub enum TlsHost {
 /// TLS that ends here.
 #[derive(Debug)]
 pub struct Terminate {
+    /// How hands are shaken.
+    pub terms: Arc<Terms>,
+    /// What is inside.
+    pub then: Inside,
+}
+
+/// How hands are shaken with clients.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Terms {
     /// Names of credentials, the first whose key the client can use. One that is missing: refuse the handshake.
     pub credentials: Box<[Arc<str>]>,
     /// Whether clients show certificates.
@@ -175,18 +248,37 @@ pub struct Terminate {
     pub client_ca: Option<Arc<str>>,
     /// One of these must be in a client's certificate; none: any.
     pub client_subject_alt_names: Box<[Box<str>]>,
-    /// SHA-256 of keys (base64) or certificates (hex) of which a client must have one; both empty: any.
-    pub client_spki_pins: Box<[Box<str>]>,
-    /// See `client_spki_pins`.
-    pub client_certificate_pins: Box<[Box<str>]>,
+    /// Keys of which a client must have one; both kinds of pins empty: any.
+    pub client_key_pins: Box<[Pin]>,
+    /// Certificates; see `client_key_pins`.
+    pub client_certificate_pins: Box<[Pin]>,
     /// The oldest version.
     pub min_version: TlsVersion,
     /// The newest version.
     pub max_version: TlsVersion,
     /// Empty: the library's default.
     pub cipher_suites: Box<[Box<str>]>,
-    /// What is inside.
-    pub then: Inside,
+    /// Whether requests are inside, so that both versions of HTTP are offered.
+    pub is_http: bool,
+}
+
+/// The SHA-256 of what a client must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pin([u8; 32]);
+
+impl Pin {
+    /// Nobody has this: nothing is known whose digest is all zeros.
+    pub const NOBODY: Self = Self([0; 32]);
+
+    /// Of a digest's bytes, all 32 of them.
+    pub fn new(digest: &[u8]) -> Option<Self> {
+        digest.try_into().ok().map(Self)
+    }
+
+    /// Whether this is the digest.
+    pub fn is(&self, digest: &[u8]) -> bool {
+        *self != Self::NOBODY && self.0[..] == *digest
+    }
 }
 
 /// What is inside TLS that ends here.
@@ -199,7 +291,7 @@ pub enum Inside {
 }
 
 /// Whether clients show certificates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ClientCertificate {
     /// They are not asked.
     Ignored,
@@ -214,7 +306,7 @@ pub enum ClientCertificate {
 }
 
 /// A version of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TlsVersion {
     /// The default.
     Auto,

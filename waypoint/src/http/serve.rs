@@ -19,6 +19,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use lateen_rt::drain::Drain;
 use lateen_state::service::Service;
 use parking_lot::Mutex;
 use tokio::{
@@ -81,6 +82,16 @@ impl Connection {
         Active { on: self.clone(), _busy: self.lane.busy() }
     }
 
+    /// What ends it: its port, where it came on one, or else the process.
+    fn drain(&self) -> &Drain {
+        self.arrival.caller.door.as_ref().unwrap_or(&self.lane.drain)
+    }
+
+    /// Whether the client is to go elsewhere with its next request.
+    pub fn is_leaving(&self) -> bool {
+        self.lane.is_leaving() || self.arrival.caller.door.as_ref().is_some_and(Drain::is_draining)
+    }
+
     /// When the connection will have been idle for too long, if nothing happens; `None` while it is not idle.
     fn idle_until(&self) -> Option<Instant> {
         (self.active.load(Ordering::Relaxed) == 0).then(|| *self.idle_since.lock() + IDLE_TIMEOUT)
@@ -106,7 +117,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection = Arc::new(Connection {
-        client: lane.client(&arrival.caller),
+        client: lane.client(&arrival),
         service: lane.service(&arrival),
         lane: lane.clone(),
         arrival,
@@ -201,7 +212,7 @@ where
 /// Polls `serving` until it ends, is told to end by the drain, or was idle for too long. A connection of HTTP/1 is told
 /// with its next answer (see `request`): to close an idle one would lose the request that is on its way.
 async fn watched(connection: &Connection, spoken: Spoken, mut serving: Pin<&mut impl Serving>) -> hyper::Result<()> {
-    let drain = &connection.lane.drain;
+    let drain = connection.drain();
     let mut ending = spoken != Spoken::Http2;
     let mut idle = pin!(tokio::time::sleep(IDLE_TIMEOUT));
     loop {

@@ -26,12 +26,12 @@ use crate::{
     authorize::{self, HeadersOf},
     book::{
         Book, HttpRoute, Upstream, View,
-        proxy::{Inside, ListenerKind, Options, ProxyBook, Role, TlsHost, VirtualHost},
+        proxy::{Hosted, Options, ProxyBook, Role},
     },
     filter::redirect::{Asked as Redirected, Redirect},
     http::{
         body::Flow,
-        normalize::{self, Cleaned, PathRules, client::InFront, headers::Told},
+        normalize::{self, Cleaned, PathRules, client::InFront, headers::Told, outside::Outside},
         serve::{Active, Connection},
     },
     pick,
@@ -197,7 +197,19 @@ impl Context {
                 return Err(Local::moved(StatusCode::TEMPORARY_REDIRECT, &path, "path_normalization_redirect"));
             }
         }
-        let identity = self.caller().peer.as_ref();
+        let caller = self.caller();
+        if self.is_gateway() {
+            let outside = Outside {
+                peer: caller.client.ip(),
+                remote: self.remote,
+                scheme: self.scheme(),
+                trusted_proxies: options.trusted_proxies,
+                certificate: caller.tls.as_ref().and_then(|tls| tls.certificate.as_ref()),
+            };
+            normalize::from_outside(request.headers_mut(), &outside);
+            return Ok(());
+        }
+        let identity = caller.peer.as_ref();
         let told =
             options.xfcc_client_identity.then(|| Told { by: &self.on.lane.shared.own.identity, client: identity });
         normalize::forwarded_client(request.headers_mut(), told);
@@ -222,9 +234,16 @@ impl Context {
                 let service = self.book.service(key).filter(|service| service.accepts_host(authority));
                 service.and_then(|service| service.port(*port)).and_then(|port| port.http.select(&view))
             }
-            Target::Port { bind, tls } => {
-                let host = self.virtual_host(*bind, tls.as_deref(), authority).ok_or_else(Local::no_route)?;
-                if host.https_redirect && self.scheme() == "http" {
+            Target::Port { bind, tls, .. } => {
+                let listener = self.proxy.listener(*bind).ok_or_else(Local::no_route)?;
+                let host = match listener.hosted(tls.as_deref(), authority) {
+                    Hosted::Here(host) => host,
+                    Hosted::Elsewhere => return Err(Local::misdirected()),
+                    Hosted::Nowhere => return Err(Local::no_route()),
+                };
+                // Settled by `normalise`: what a trusted proxy in front says, or what we see ourselves.
+                let was_plain = request.headers().get(&FORWARDED_PROTO).is_none_or(|scheme| scheme != "https");
+                if host.https_redirect && was_plain {
                     return Err(Local::redirect(&Redirect::to_https(), &self.asked(request)));
                 }
                 host.routes.select(&view)
@@ -232,21 +251,6 @@ impl Context {
             Target::Workload { .. } => return Ok(None),
         };
         found.cloned().map(Some).ok_or_else(Local::no_route)
-    }
-
-    fn virtual_host(&self, bind: u16, tls: Option<&str>, authority: &str) -> Option<&VirtualHost> {
-        let listener = self.proxy.listeners.iter().find(|listener| listener.bind_port == bind)?;
-        match (&listener.kind, tls) {
-            (ListenerKind::Http(hosts), None) => hosts.find(authority),
-            (ListenerKind::Tls(hosts), Some(name)) => match hosts.find(name)? {
-                TlsHost::Terminate(terminate) => match &terminate.then {
-                    Inside::Http(hosts) => hosts.find(authority),
-                    Inside::Tcp(_) => None,
-                },
-                TlsHost::Passthrough(_) => None,
-            },
-            (ListenerKind::Http(_) | ListenerKind::Tls(_) | ListenerKind::Tcp(_), _) => None,
-        }
     }
 
     /// Whether policy lets it pass.

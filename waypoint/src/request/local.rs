@@ -54,6 +54,11 @@ impl Local {
         Self::error(StatusCode::NOT_FOUND, Some("NR"), "route_not_found", "")
     }
 
+    /// The connection was made to another host, which may know its clients in another way.
+    pub fn misdirected() -> Self {
+        Self::error(StatusCode::MISDIRECTED_REQUEST, None, "misdirected_request", "")
+    }
+
     /// The request is no valid one.
     pub fn malformed(why: Malformed) -> Self {
         Self::error(why.status(), None, why.to_string(), "")

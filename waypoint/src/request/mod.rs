@@ -124,7 +124,7 @@ fn answer(mut context: Context, served: Served) -> Answer {
         Served::Theirs(theirs) => theirs.split(),
     };
     context.edit_answer(&mut parts, &source);
-    if context.on.lane.is_leaving() && context.is_http1() {
+    if context.on.is_leaving() && context.is_http1() {
         parts.headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
     context.report.answered(parts.status.as_u16(), &parts.headers);

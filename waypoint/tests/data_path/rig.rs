@@ -147,6 +147,7 @@ impl Rig {
             world: WorldStore::new(None),
             demands: Demands::Off,
             keeper,
+            tls: Default::default(),
             clusters: Clusters::new(1),
             hbone: Settings { server_streams_max: 100, ..Settings::default() },
             here: Default::default(),
@@ -261,7 +262,8 @@ impl Rig {
             server_name: None,
             workload: None,
             baggage: Default::default(),
-            is_secure: false,
+            tls: None,
+            door: None,
         };
         let dialled = SocketAddr::new(VIP.parse().expect("an address"), PORT);
         let key = format!("shop/{HOST}").parse().expect("a key");

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use lateen_wire::proxy as wire;
 
 use super::{
@@ -13,8 +14,8 @@ use crate::{
     book::{
         names::service_of,
         proxy::{
-            ClientCertificate, EscapedSlashes, Inside, Listener, ListenerKind, Options, PathNormalization, ProxyBook,
-            Role, Terminate, TlsHost, TlsVersion, Underscores, VirtualHost,
+            ClientCertificate, EscapedSlashes, Inside, Listener, ListenerKind, Options, PathNormalization, Pin,
+            ProxyBook, Role, Terminate, Terms, TlsHost, TlsVersion, Underscores, VirtualHost,
         },
     },
     report::format::Format,
@@ -135,7 +136,11 @@ fn tls_hosts(from: wire::TlsHosts) -> Result<HostMap<TlsHost>, DecodeError> {
 
 fn terminate(from: wire::Terminate) -> Result<Terminate, DecodeError> {
     use wire::terminate::Then;
-    Ok(Terminate {
+    let then = match required("then", from.then)? {
+        Then::Http(hosts) => Inside::Http(virtual_hosts(hosts).within("http")?),
+        Then::Tcp(routes) => Inside::Tcp(tcp_routes(routes).within("tcp")?),
+    };
+    let terms = Terms {
         credentials: from.credentials.into_iter().map(Into::into).collect(),
         client_certificate: match known("client_certificate", from.client_certificate)? {
             wire::ClientCertificate::Ignored => ClientCertificate::Ignored,
@@ -146,15 +151,35 @@ fn terminate(from: wire::Terminate) -> Result<Terminate, DecodeError> {
         },
         client_ca: some_text(&from.client_ca),
         client_subject_alt_names: from.client_subject_alt_names.into_iter().map(Into::into).collect(),
-        client_spki_pins: from.client_spki_pins.into_iter().map(Into::into).collect(),
-        client_certificate_pins: from.client_certificate_pins.into_iter().map(Into::into).collect(),
+        client_key_pins: from.client_spki_pins.iter().map(|pin| key_pin(pin)).collect(),
+        client_certificate_pins: from.client_certificate_pins.iter().map(|pin| certificate_pin(pin)).collect(),
         min_version: version("min_version", from.min_version)?,
         max_version: version("max_version", from.max_version)?,
         cipher_suites: from.cipher_suites.into_iter().map(Into::into).collect(),
-        then: match required("then", from.then)? {
-            Then::Http(hosts) => Inside::Http(virtual_hosts(hosts).within("http")?),
-            Then::Tcp(routes) => Inside::Tcp(tcp_routes(routes).within("tcp")?),
-        },
+        is_http: matches!(then, Inside::Http(_)),
+    };
+    Ok(Terminate { terms: Arc::new(terms), then })
+}
+
+/// A pin that cannot be read is nobody's: to refuse the resource would take all other hosts of the proxy along, and to leave
+/// the pin out could let everybody in.
+fn key_pin(text: &str) -> Pin {
+    let read = STANDARD.decode(text).ok().and_then(|bytes| Pin::new(&bytes));
+    read.unwrap_or_else(|| {
+        tracing::warn!(pin = text, "no client can have this pin of a key; it must be a SHA-256 in base64");
+        Pin::NOBODY
+    })
+}
+
+/// See [`key_pin`]. There may be colons between the bytes, as some tools print them.
+fn certificate_pin(text: &str) -> Pin {
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
+    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let byte = |two: &[u8]| Some(value(two[0])? << 4 | value(*two.get(1)?)?);
+    let read = digits.chunks(2).map(byte).collect::<Option<Vec<u8>>>().and_then(|bytes| Pin::new(&bytes));
+    read.unwrap_or_else(|| {
+        tracing::warn!(pin = text, "no client can have this pin of a certificate; it must be a SHA-256 in hexadecimal");
+        Pin::NOBODY
     })
 }
 

@@ -5,8 +5,10 @@
 
 pub mod client;
 pub mod headers;
+pub mod outside;
 pub mod path;
 
 pub use client::remote_address;
 pub use headers::{BadHeader, drop_underscores, forwarded_client};
+pub use outside::from_outside;
 pub use path::{BadPath, Cleaned, PathRules, clean_path};
