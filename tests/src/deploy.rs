@@ -9,6 +9,9 @@ use serde_json::Value;
 /// The charts, in the order of their installation.
 pub const CHARTS: [&str; 4] = ["base", "controller", "cni", "ztunnel"];
 
+/// Charts of what users have many of; the mesh is complete without them.
+pub const GATEWAY_CHARTS: [&str; 2] = ["waypoint", "gateway"];
+
 /// The root of the source tree.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the root").to_owned()

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output},
 };
 
-use lateen_tests::deploy::{CHARTS, find, key, list, objects, root, text, word, workloads};
+use lateen_tests::deploy::{CHARTS, GATEWAY_CHARTS, find, key, list, objects, root, text, word, workloads};
 use serde_json::{Value, json};
 
 fn helm(arguments: &[&str]) -> Output {
@@ -17,7 +17,13 @@ fn helm(arguments: &[&str]) -> Output {
 
 /// Renders the umbrella with `--set` for each of `values`.
 fn render(values: &[&str]) -> Result<Vec<Value>, String> {
-    let mut arguments = vec!["template", "lateen", "deploy/charts/lateen", "--namespace", "istio-system"];
+    render_chart("lateen", "istio-system", values)
+}
+
+/// Renders a chart as the release `lateen`.
+fn render_chart(chart: &str, namespace: &str, values: &[&str]) -> Result<Vec<Value>, String> {
+    let chart = format!("deploy/charts/{chart}");
+    let mut arguments = vec!["template", "lateen", &chart, "--namespace", namespace];
     arguments.extend(values.iter().flat_map(|value| ["--set-json", value]));
     let output = helm(&arguments);
     match output.status.success() {
@@ -39,7 +45,7 @@ fn variable(all: &[Value], workload: &str, name: &str) -> Option<String> {
 
 #[test]
 fn helm_finds_nothing_wrong() {
-    for chart in CHARTS.iter().chain(&["lateen"]) {
+    for chart in CHARTS.iter().chain(&GATEWAY_CHARTS).chain(&["lateen"]) {
         let output = helm(&["lint", "--strict", &format!("deploy/charts/{chart}")]);
         assert!(output.status.success(), "{chart}: {}", String::from_utf8_lossy(&output.stdout));
     }
@@ -193,6 +199,92 @@ fn values_arrive_where_they_belong() {
         objects(settings),
         [json!({"trustDomain": "td", "discoverySelectors": [{"matchLabels": {"mesh": "yes"}}]})]
     );
+}
+
+#[test]
+fn a_waypoint_is_a_gateway_and_what_differs_from_the_mesh() {
+    let plain = render_chart("waypoint", "shop", &[]).expect("the defaults work");
+    assert_eq!(plain.iter().map(key).collect::<Vec<_>>(), ["Gateway lateen"], "nothing differs, so there are no patches");
+    let listener = json!({
+        "name": "mesh", "port": 15008, "protocol": "HBONE", "allowedRoutes": {"namespaces": {"from": "Same"}},
+    });
+    assert_eq!(plain[0]["spec"], json!({"gatewayClassName": "istio-waypoint", "listeners": [listener]}));
+    let all = render_chart(
+        "waypoint",
+        "shop",
+        &[
+            "name=\"web\"",
+            "waypointFor=\"all\"",
+            "forServiceAccount=\"web\"",
+            "revision=\"canary\"",
+            "replicas=3",
+            "resources={\"limits\":{\"cpu\":\"4\"}}",
+            "service={\"spec\":{\"trafficDistribution\":\"PreferSameZone\"}}",
+        ],
+    )
+    .expect("these values work");
+    let gateway = find(&all, "Gateway web");
+    for (path, expected) in [
+        ("/metadata/namespace", "shop"),
+        ("/metadata/labels/istio.io~1waypoint-for", "all"),
+        ("/metadata/labels/istio.io~1rev", "canary"),
+        ("/metadata/annotations/istio.io~1for-service-account", "web"),
+        ("/spec/infrastructure/parametersRef/name", "web-options"),
+    ] {
+        assert_eq!(word(gateway, path), expected, "{path}");
+    }
+    let patches = find(&all, "ConfigMap web-options");
+    let containers = json!([{"name": "istio-proxy", "resources": {"limits": {"cpu": "4"}}}]);
+    assert_eq!(
+        objects(word(patches, "/data/deployment")),
+        [json!({"spec": {"replicas": 3, "template": {"spec": {"containers": containers}}}})]
+    );
+    assert_eq!(
+        objects(word(patches, "/data/service")),
+        [json!({"spec": {"trafficDistribution": "PreferSameZone"}})]
+    );
+    assert_eq!(patches.pointer("/data/horizontalPodAutoscaler"), None);
+    let scaled = render_chart("waypoint", "shop", &["autoscaling.enabled=true", "replicas=3"]).expect("these values work");
+    let patches = find(&scaled, "ConfigMap lateen-options");
+    assert_eq!(patches.pointer("/data/deployment"), None, "the number is the autoscaler's");
+    let scaler = &objects(word(patches, "/data/horizontalPodAutoscaler"))[0]["spec"];
+    assert_eq!((&scaler["minReplicas"], &scaler["maxReplicas"]), (&json!(2), &json!(5)));
+}
+
+#[test]
+fn a_gateway_listens_on_what_its_values_say() {
+    let listeners = json!([
+        {"name": "http", "port": 80, "protocol": "HTTP"},
+        {"name": "https", "port": 443, "protocol": "HTTPS", "hostname": "*.example.com",
+         "tls": {"mode": "Terminate", "certificateRefs": [{"name": "example"}]}},
+    ]);
+    let values = [&format!("listeners={listeners}"), "serviceType=\"ClusterIP\"", "address=\"10.0.0.7\""];
+    let all = render_chart("gateway", "edge", &values).expect("these values work");
+    assert_eq!(all.iter().map(key).collect::<Vec<_>>(), ["Gateway lateen"]);
+    assert_eq!(all[0]["spec"]["listeners"], listeners);
+    assert_eq!(all[0]["spec"]["addresses"], json!([{"type": "IPAddress", "value": "10.0.0.7"}]));
+    assert_eq!(word(&all[0], "/metadata/annotations/networking.istio.io~1service-type"), "ClusterIP");
+    assert_eq!(word(&all[0], "/spec/gatewayClassName"), "istio");
+}
+
+#[test]
+fn values_of_gateways_that_cannot_work_are_refused_by_name() {
+    for (chart, value, says) in [
+        ("waypoint", "waypointFor=\"services\"", "/waypointFor"),
+        ("waypoint", "allowedNamespaces={\"from\":\"Everywhere\"}", "/allowedNamespaces/from"),
+        ("waypoint", "name=\"My waypoint\"", "/name"),
+        ("waypoint", "replica=2", "'replica' not allowed"),
+        ("waypoint", "autoscaling.maxReplicas=0", "/autoscaling/maxReplicas"),
+        ("waypoint", "service={\"type\":\"NodePort\"}", "'type' not allowed"),
+        ("gateway", "listeners=[]", "/listeners"),
+        ("gateway", "listeners=[{\"name\":\"a\",\"port\":0,\"protocol\":\"HTTP\"}]", "/listeners/0/port"),
+        ("gateway", "listeners=[{\"name\":\"a\",\"port\":80,\"protocol\":\"UDP\"}]", "/listeners/0/protocol"),
+        ("gateway", "serviceType=\"ExternalName\"", "/serviceType"),
+        ("gateway", "address=\"gw.example.com\"", "/address"),
+    ] {
+        let error = render_chart(chart, "edge", &[value]).map(|_| ()).expect_err(value);
+        assert!(error.contains(says), "{chart}, {value}: {error}");
+    }
 }
 
 /// What is switched off leaves nothing behind that asks for it.

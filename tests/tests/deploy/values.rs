@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lateen_tests::deploy::{CHARTS, root, text};
+use lateen_tests::deploy::{CHARTS, GATEWAY_CHARTS, root, text};
 use serde_json::Value;
 
 /// One value of a chart, as its file has it.
@@ -44,7 +44,7 @@ fn entries(chart: &str) -> Vec<Entry> {
 
 #[test]
 fn every_value_is_in_the_schema_and_nothing_else_is() {
-    for chart in CHARTS.iter().chain(&["lateen"]) {
+    for chart in CHARTS.iter().chain(&GATEWAY_CHARTS).chain(&["lateen"]) {
         let schema: Value =
             serde_json::from_str(&text(&format!("deploy/charts/{chart}/values.schema.json"))).expect("JSON");
         let mut known = BTreeSet::new();
@@ -64,7 +64,8 @@ fn every_value_is_in_the_schema_and_nothing_else_is() {
 fn collect(schema: &Value, section: &str, into: &mut BTreeSet<String>) {
     for (name, below) in schema["properties"].as_object().into_iter().flatten() {
         let is_section =
-            ["global", "certificates", "taint", "waypoint"].contains(&name.as_str()) || CHARTS.contains(&name.as_str());
+            ["global", "certificates", "taint", "waypoint", "autoscaling"].contains(&name.as_str())
+                || CHARTS.contains(&name.as_str());
         if section.is_empty() && is_section && below.get("properties").is_some() {
             collect(below, name, into);
         } else {
@@ -110,6 +111,9 @@ fn documented(page: &str) -> String {
     let mut tables = table("Shared by all charts", "lateen", |path| path.starts_with("global."));
     for chart in CHARTS {
         tables += &table(&format!("`{chart}`"), chart, |path| !path.starts_with("global."));
+    }
+    for chart in GATEWAY_CHARTS {
+        tables += &table(&format!("`{chart}`"), chart, |_| true);
     }
     tables += &table("`lateen`, the umbrella", "lateen", |path| !path.starts_with("global."));
     format!("{before}{BEGIN}{tables}\n{END}{after}")
