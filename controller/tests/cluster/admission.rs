@@ -2,14 +2,17 @@
 
 #[path = "../../../crates/cluster/src/validate/tests/cases.rs"]
 mod cases;
+#[path = "../../../crates/cluster/src/validate/tests/rows.rs"]
+mod rows;
 
 use std::{
     path::Path,
     process::{Command, Output},
 };
 
-use cases::{Case, cases};
+use cases::cases;
 use kube::{Api, api::DynamicObject};
+use rows::{Rows, is_asked_about};
 use serde_json::{Value, json};
 
 use super::{
@@ -63,70 +66,17 @@ async fn kubectl(cluster: &Cluster, home: &Path, arguments: &[&str]) -> (Output,
     (ran, said)
 }
 
-/// Kinds that the API server asks about.
-fn is_asked_about(case: &Case) -> bool {
-    case.object()["apiVersion"].as_str().is_some_and(|version| version.contains('/'))
-}
-
-fn errors(case: &Case) -> Vec<&str> {
-    case.finds.iter().filter_map(|finding| finding.strip_prefix("error ")).collect()
-}
-
-fn warnings(case: &Case) -> impl Iterator<Item = &str> {
-    case.finds.iter().filter_map(|finding| finding.strip_prefix("warning "))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_says_of_every_row_what_lateen_validate_says() {
     let (cluster, controller) = guarded().await;
     let (folder, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    let all: Vec<Case> = cases().into_iter().filter(is_asked_about).collect();
-    let path = |at: usize, case: &Case| folder.path().join(format!("{at:03}-{}.json", case.row));
-    for (at, case) in all.iter().enumerate() {
-        let mut object = case.object();
-        if object["metadata"]["name"] == "it" {
-            object["metadata"]["name"] = format!("it-{at}").into();
-        }
-        std::fs::write(path(at, case), object.to_string()).expect("writable");
-    }
-    let given = folder.path().to_str().expect("text");
-    let (ran, said) = kubectl(&cluster, home.path(), &["apply", "-f", given]).await;
+    let rows = Rows::write(folder.path(), cases().into_iter().filter(is_asked_about));
+    let (ran, said) = kubectl(&cluster, home.path(), &["apply", "-f", rows.folder()]).await;
     assert!(!ran.status.success());
-    let mut wrong = Vec::new();
-    for (at, case) in all.iter().enumerate() {
-        let path = path(at, case);
-        if let Err(found) = judged(case, &format!("{path:?}"), &said) {
-            wrong.push(format!("{}: {:#?} {:?}, but {found}", path.display(), case.finds, case.schema));
-        }
-    }
+    let wrong = rows.wrong(&said, WEBHOOK);
     assert!(wrong.is_empty(), "{}\nkubectl said:\n{said}", wrong.join("\n"));
     controller.end().await;
     cluster.api.shutdown().await.expect("it ends");
-}
-
-/// Whether what kubectl `said` of a file is what the case expects: our words, or those of the schema.
-fn judged(case: &Case, path: &str, said: &str) -> Result<(), String> {
-    let errors = errors(case);
-    // Several lines, up to what is said of the next file.
-    let start = said.find(&format!("error when creating {path}: ")).or_else(|| said.find(&format!("{path}: ")));
-    let own = start.map(|start| {
-        let rest = &said[start..];
-        rest.find("\nError from server").map_or(rest, |end| &rest[..end])
-    });
-    match (own, &case.schema) {
-        (None, None) if errors.is_empty() => {
-            let missing = warnings(case).find(|words| !said.contains(words));
-            missing.map_or(Ok(()), |words| Err(format!("nobody warned: {words}")))
-        }
-        (None, Some(words)) if words.is_empty() => Ok(()),
-        (None, _) => Err("it was taken".to_owned()),
-        (Some(own), Some(words)) if !words.is_empty() && own.contains(words) && !own.contains(WEBHOOK) => Ok(()),
-        (Some(own), None) if !errors.is_empty() => {
-            let framed = format!("{path}: admission webhook {WEBHOOK:?} denied the request: {}", errors.join("\n"));
-            if own.contains(&framed) { Ok(()) } else { Err(own.to_owned()) }
-        }
-        (Some(own), _) => Err(own.to_owned()),
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

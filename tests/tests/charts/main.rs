@@ -204,7 +204,11 @@ fn values_arrive_where_they_belong() {
 #[test]
 fn a_waypoint_is_a_gateway_and_what_differs_from_the_mesh() {
     let plain = render_chart("waypoint", "shop", &[]).expect("the defaults work");
-    assert_eq!(plain.iter().map(key).collect::<Vec<_>>(), ["Gateway lateen"], "nothing differs, so there are no patches");
+    assert_eq!(
+        plain.iter().map(key).collect::<Vec<_>>(),
+        ["Gateway lateen"],
+        "nothing differs, so there are no patches"
+    );
     let listener = json!({
         "name": "mesh", "port": 15008, "protocol": "HBONE", "allowedRoutes": {"namespaces": {"from": "Same"}},
     });
@@ -239,12 +243,10 @@ fn a_waypoint_is_a_gateway_and_what_differs_from_the_mesh() {
         objects(word(patches, "/data/deployment")),
         [json!({"spec": {"replicas": 3, "template": {"spec": {"containers": containers}}}})]
     );
-    assert_eq!(
-        objects(word(patches, "/data/service")),
-        [json!({"spec": {"trafficDistribution": "PreferSameZone"}})]
-    );
+    assert_eq!(objects(word(patches, "/data/service")), [json!({"spec": {"trafficDistribution": "PreferSameZone"}})]);
     assert_eq!(patches.pointer("/data/horizontalPodAutoscaler"), None);
-    let scaled = render_chart("waypoint", "shop", &["autoscaling.enabled=true", "replicas=3"]).expect("these values work");
+    let scaled =
+        render_chart("waypoint", "shop", &["autoscaling.enabled=true", "replicas=3"]).expect("these values work");
     let patches = find(&scaled, "ConfigMap lateen-options");
     assert_eq!(patches.pointer("/data/deployment"), None, "the number is the autoscaler's");
     let scaler = &objects(word(patches, "/data/horizontalPodAutoscaler"))[0]["spec"];

@@ -63,9 +63,8 @@ fn every_value_is_in_the_schema_and_nothing_else_is() {
 /// The paths of a schema as deep as values files go.
 fn collect(schema: &Value, section: &str, into: &mut BTreeSet<String>) {
     for (name, below) in schema["properties"].as_object().into_iter().flatten() {
-        let is_section =
-            ["global", "certificates", "taint", "waypoint", "autoscaling"].contains(&name.as_str())
-                || CHARTS.contains(&name.as_str());
+        let is_section = ["global", "certificates", "taint", "waypoint", "autoscaling"].contains(&name.as_str())
+            || CHARTS.contains(&name.as_str());
         if section.is_empty() && is_section && below.get("properties").is_some() {
             collect(below, name, into);
         } else {

@@ -5,7 +5,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::driver::{Cluster, SYSTEM, cluster, until};
+use super::{
+    cases::{Case, cases},
+    driver::{Cluster, SYSTEM, cluster, until},
+    rows::{Rows, is_asked_about},
+};
 
 /// Installs the mesh as a user does, and waits for it.
 pub fn mesh(cluster: &Cluster) {
@@ -96,6 +100,32 @@ fn nonsense_is_refused_by_the_webhook() {
     });
     println!("{refusal}");
     assert!(refusal.contains("ipBlocks") && refusal.contains("not-an-address"), "{refusal}");
+}
+
+/// Nothing of it is written: the API server asks the webhook all the same when it is only asked to try.
+#[test]
+#[ignore = "needs a Kubernetes cluster: make cluster-up"]
+fn of_every_invalid_input_kubectl_says_what_lateen_validate_says() {
+    let cluster = cluster();
+    until("the webhook refuses by itself when nobody answers", || {
+        let policies = "{.items[*].webhooks[*].failurePolicy}";
+        let found = cluster.field(&["validatingwebhookconfigurations", "-l", "app=istiod"], policies);
+        (!found.is_empty() && found.split_whitespace().all(|policy| policy == "Fail")).then_some(())
+    });
+    let _ = cluster.try_kubectl(&["create", "namespace", "shop"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows = Rows::write(folder.path(), cases().into_iter().filter(is_of_the_mesh));
+    let said = match cluster.try_kubectl(&["apply", "--dry-run=server", "-f", rows.folder()]) {
+        Ok(said) | Err(said) => said,
+    };
+    cluster.kubectl(&["delete", "namespace", "shop", "--wait=false"]);
+    let wrong = rows.wrong(&said, "rev.validation.istio.io");
+    assert!(wrong.is_empty(), "{}\nkubectl said:\n{said}", wrong.join("\n"));
+}
+
+/// The Gateway API's kinds come from elsewhere, with rules of their own that speak before ours.
+fn is_of_the_mesh(case: &Case) -> bool {
+    is_asked_about(case) && case.object()["apiVersion"].as_str().is_some_and(|version| version.contains("istio.io/"))
 }
 
 #[test]

@@ -6,6 +6,8 @@
 //! Absent on purpose: our own Kubernetes client. What a test does is what a person would type.
 
 mod app;
+#[path = "../../../crates/cluster/src/validate/tests/cases.rs"]
+mod cases;
 mod driver;
 mod install;
 mod layer7;
@@ -13,6 +15,8 @@ mod life;
 mod nodes;
 mod policy;
 mod rights;
+#[path = "../../../crates/cluster/src/validate/tests/rows.rs"]
+mod rows;
 mod traffic;
 mod uninstall;
 mod wire;
