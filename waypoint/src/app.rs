@@ -205,6 +205,7 @@ fn shared(config: &Config, owners: &Owners, feed: &Feed, reporting: Arc<Reportin
         keeper,
         tls: Default::default(),
         clusters: Clusters::new(owners.lanes.all().len()),
+        origins: Default::default(),
         hbone: Hbone { server_streams_max: TUNNEL_STREAMS_MAX, ..Hbone::default() },
         here: Default::default(),
         epoch: tokio::time::Instant::now(),

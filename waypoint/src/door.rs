@@ -11,6 +11,7 @@ use std::{
     fmt::Display,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use http::StatusCode;
@@ -23,6 +24,7 @@ use lateen_identity::{
     keeper::KeeperError,
 };
 use lateen_net::unbegun::Unbegun;
+use lateen_rt::deadline::within;
 use lateen_state::{
     lookup::Known,
     wait::{self, Unanswered},
@@ -41,7 +43,7 @@ use crate::{
     arrival::{Arrival, Caller, Target},
     book::Book,
     catalogue,
-    lane::{Lane, Own},
+    lane::{Lane, Own, Shared},
     serve,
 };
 
@@ -97,6 +99,14 @@ impl RefuseError {
             Self::NotArrived(_) => "not_arrived",
             Self::NoPort { .. } => "no_port",
             Self::Unusable { .. } => "unusable",
+        }
+    }
+
+    /// Whether news of the control plane could mend it.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::NotConfigured | Self::NotServed(_) | Self::NotArrived(_) | Self::NoPort { .. } => true,
+            Self::Unanswered(_) | Self::Unusable { .. } => false,
         }
     }
 
@@ -179,10 +189,40 @@ async fn resolve(lane: &Arc<Lane>, carrier: &Carrier, request: &Received) -> Res
         // Waits where the address is not known yet.
         wait::address(&shared.world, &shared.demands, &address(&shared.own, addr.ip())).await?;
     }
-    let (world, book) = (shared.world.load(), shared.book.load());
-    let target = target(&world, &book, &shared.own, &request.authority)?;
-    let caller = caller(&world, &shared.own, carrier, request);
+    let target = awaited(shared, &request.authority).await?;
+    let caller = caller(&shared.world.load(), &shared.own, carrier, request);
     Ok(Arrival { caller: Arc::new(caller), target })
+}
+
+/// How long a client waits for what it calls to become known here: its own proxy may have heard sooner than we that it is
+/// ours to serve.
+const NEWS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What an authority stands for, as soon as we are told, or why that is nothing.
+pub async fn awaited(shared: &Shared, authority: &Authority) -> Result<Target, RefuseError> {
+    let look = || target(&shared.world.load(), &shared.book.load(), &shared.own, authority);
+    match look() {
+        Err(error) if error.may_pass() => {}
+        known => return known,
+    }
+    let (mut books, mut worlds) = (shared.book.subscribe(), shared.world.subscribe());
+    let told = async {
+        loop {
+            // Subscribed before, so that no change is missed.
+            match look() {
+                Err(error) if error.may_pass() => {}
+                known => return known,
+            }
+            let changed = tokio::select! {
+                changed = books.changed() => changed,
+                changed = worlds.changed() => changed,
+            };
+            if changed.is_err() {
+                return look();
+            }
+        }
+    };
+    within("what is called to become known", NEWS_TIMEOUT, told).await.unwrap_or_else(|_| look())
 }
 
 fn address(own: &Own, ip: IpAddr) -> NetworkAddress {

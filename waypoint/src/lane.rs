@@ -38,6 +38,7 @@ use crate::{
     upstream::{
         dial::{DialError, HopKey, Met},
         pool::Clusters,
+        tls::Origins,
     },
 };
 
@@ -57,6 +58,8 @@ pub struct Shared {
     pub tls: Configs,
     /// The state of clusters, which outlives configurations.
     pub clusters: Clusters,
+    /// How TLS of destinations is begun.
+    pub origins: Origins,
     /// Tunnels' numbers.
     pub hbone: Hbone,
     /// Where we are among the endpoints.

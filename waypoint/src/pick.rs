@@ -112,7 +112,8 @@ impl Picked {
             Failure::ConnectTimeout | Failure::PerTryTimeout | Failure::Timeout => Event::Timeout,
             Failure::Termination { .. } | Failure::Reset { .. } => Event::Reset,
             Failure::Protocol(_) => Event::Answer(502),
-            Failure::Overflow
+            Failure::Unready(_)
+            | Failure::Overflow
             | Failure::NoHealthyUpstream
             | Failure::NoCluster(_)
             | Failure::Dns(_)

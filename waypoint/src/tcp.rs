@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use lateen_hbone::server::Arrival as Tunnelled;
-use lateen_net::splice::{Duplex, End, Meter, Outcome, splice};
+use lateen_net::splice::{Duplex, End, Io, Meter, Outcome, splice};
 use lateen_rt::deadline::within;
 use lateen_types::name::NamespacedHostname;
 use smallvec::SmallVec;
@@ -16,7 +16,7 @@ use crate::{
     arrival::{Arrival, Target},
     authorize,
     book::{
-        self, Book, Upstream,
+        self, Book, TrafficPolicy, Upstream,
         tcp::{TcpRoute, TcpRoutes},
     },
     greeting::{Greeting, HELLO_TIMEOUT, greeting},
@@ -29,15 +29,18 @@ use crate::{
     rewound::Rewound,
     told,
     upstream::{
-        dial::{self, For},
+        dial::{self, For, To},
         endpoint::Endpoint,
         failure::Failure,
         health::{Counted, Slot},
-        send::{NOT_OFFERED, keepalive},
-        wire::Carrier,
+        send::keepalive,
+        terms::{Terms, Whom},
+        wire::{Carrier, Wire},
     },
 };
 
+/// What is said of policies that are not carried out yet.
+const NOT_OFFERED: &str = "the destination's CONNECT tunnel is not offered yet";
 /// How often bytes that passed are added to the counters (the reference's number).
 const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -163,7 +166,7 @@ fn service_of(target: &Target) -> Option<&NamespacedHostname> {
 
 /// An endpoint that is connected.
 struct Reached {
-    carrier: Carrier,
+    wire: Wire,
     endpoint: Arc<Endpoint>,
     upstream: Option<Arc<Upstream>>,
     idle_timeout: Option<Duration>,
@@ -188,9 +191,9 @@ async fn reach(
         Failure::NoCluster(StatusCode::SERVICE_UNAVAILABLE)
     })?;
     let policy = &cluster.policy;
-    if policy.tls.is_some() || policy.tunnel.is_some() || policy.proxy_protocol.is_some() {
-        // To pass the bytes all the same would pass them in clear.
-        return Err(Failure::Connect(NOT_OFFERED.into()).into());
+    if policy.tunnel.is_some() {
+        // To pass the bytes all the same would pass them by the proxy that is meant to be on the way.
+        return Err(Failure::Unready(NOT_OFFERED.into()).into());
     }
     let picked = pick::for_connection(lane, cluster, arrival)?;
     let limits = &cluster.policy.pool;
@@ -201,17 +204,38 @@ async fn reach(
         timeout: limits.connect_timeout,
         keepalive: limits.keepalive.as_ref().map(keepalive),
     };
-    let carrier = dial::carrier(lane, &picked.endpoint, &by).await.map_err(|error| {
-        let why = if error.is_timeout() { Failure::ConnectTimeout } else { Failure::Connect(error.to_string().into()) };
-        picked.failed(&why);
-        why
-    })?;
+    let host = asked_for(&upstream, server_name);
+    let whom = Whom { endpoint: &picked.endpoint, host, client: arrival.caller.client, dialled: address };
+    let wire = connect(lane, policy, whom, &by).await.inspect_err(|why| picked.failed(why))?;
     Ok(Reached {
-        carrier,
+        wire,
         endpoint: picked.endpoint.clone(),
         upstream: Some(upstream),
         idle_timeout: limits.tcp_idle_timeout,
         _counted: counted,
+    })
+}
+
+/// What a server is asked for where the policy does not say it. Of many names behind a wildcard only the client can tell
+/// one.
+fn asked_for<'a>(upstream: &'a Upstream, server_name: Option<&'a str>) -> &'a str {
+    let host = upstream.service.hostname.as_str();
+    match server_name {
+        Some(name) if host.starts_with('*') => name,
+        Some(_) | None => host,
+    }
+}
+
+async fn connect(lane: &Lane, policy: &TrafficPolicy, whom: Whom<'_>, by: &For) -> Result<Wire, Failure> {
+    let terms = within("what TLS needs", by.timeout, Terms::of(&lane.shared, policy, whom));
+    let terms = terms.await.map_err(|_| Failure::ConnectTimeout)?.map_err(|error| {
+        tracing::warn!(%error, "a connection was refused");
+        Failure::Unready(error.to_string().into())
+    })?;
+    let to = To { endpoint: whom.endpoint, terms: terms.as_deref(), speak: None };
+    dial::wire(lane, to, by).await.map_err(|error| match error.is_timeout() {
+        true => Failure::ConnectTimeout,
+        false => Failure::Connect(error.to_string().into()),
     })
 }
 
@@ -226,12 +250,13 @@ async fn to_workload(lane: &Arc<Lane>, arrival: &Arrival, address: SocketAddr) -
     };
     let endpoint = endpoint.ok_or(Failure::NoHealthyUpstream)?;
     let by = For { client: arrival.caller.client, timeout: limits.connect_timeout, keepalive: None };
-    let carrier = dial::carrier(lane, &endpoint, &by).await;
-    let carrier = carrier.map_err(|error| Failure::Connect(error.to_string().into()))?;
+    let to = To { endpoint: &endpoint, terms: None, speak: None };
+    let wire = dial::wire(lane, to, &by).await;
+    let wire = wire.map_err(|error| Failure::Connect(error.to_string().into()))?;
     let counted = std::sync::Arc::<crate::upstream::health::Breaker>::default();
     let counted = counted.take(Counted::Connections, u32::MAX).ok_or(Failure::Overflow)?;
     let endpoint = Arc::new(endpoint);
-    Ok(Reached { carrier, endpoint, upstream: None, idle_timeout: limits.tcp_idle_timeout, _counted: counted })
+    Ok(Reached { wire, endpoint, upstream: None, idle_timeout: limits.tcp_idle_timeout, _counted: counted })
 }
 
 /// Where a connection goes.
@@ -288,9 +313,10 @@ async fn carry<S: Duplex>(lane: &Arc<Lane>, client: S, (book, arrival): (&Book, 
             () = flushing(&meter, report.as_mut()) => {}
         }
     };
-    let ended = match reached.carrier {
-        Carrier::Tunnel(tunnel) => splice(client, tunnel, &meter, interrupt).await,
-        Carrier::Plain(socket) => splice(client, socket, &meter, interrupt).await,
+    let ended = match reached.wire {
+        Wire::Clear(Carrier::Tunnel(tunnel)) => splice(client, tunnel, &meter, interrupt).await,
+        Wire::Clear(Carrier::Plain(socket)) => splice(client, socket, &meter, interrupt).await,
+        Wire::Sealed(sealed) => splice(client, Io(sealed), &meter, interrupt).await,
     };
     match ended {
         Ok(Outcome::Ended { source: End::Closed, destination: End::Closed }) => {}

@@ -27,12 +27,15 @@ pub async fn sweep(lane: Arc<Lane>) {
             () = lane.drain.forced() => return,
         }
         let world = lane.shared.world.load();
-        lane.shared
-            .clusters
-            .sweep(lane.number, |key| key.workload.as_ref().is_none_or(|uid| world.workload(uid).is_some()));
+        lane.shared.clusters.sweep(lane.number, |key| {
+            let sealed = key.terms.as_ref().and_then(|terms| terms.seal.as_ref());
+            let is_sealed_so = sealed.is_none_or(|seal| lane.shared.origins.holds(&seal.origin));
+            is_sealed_so && key.endpoint.workload.as_ref().is_none_or(|uid| world.workload(uid).is_some())
+        });
         if lane.number == 0 {
             lane.shared.find_itself();
             let book = lane.shared.book.peek();
+            lane.shared.origins.review(&book);
             // A workload that is called itself has a cluster by its own name.
             let is_workload = |of: &Upstream| world.workload(&of.service.hostname.as_str().into()).is_some();
             lane.shared.clusters.retain(|upstream| book.cluster(upstream).is_some() || is_workload(upstream));

@@ -4,6 +4,7 @@
 //! Absent on purpose: where certificates come from, and when to renew them.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -171,6 +172,7 @@ impl WorkloadCertificate {
         now >= self.not_after
     }
 
+    #[cfg(test)]
     pub(crate) fn anchors(&self) -> &Arc<RootCertStore> {
         &self.anchors
     }
@@ -186,9 +188,13 @@ impl WorkloadCertificate {
         config
     }
 
-    /// A configuration that trusts no server; the handshake puts in a verifier for the expected identities.
-    pub(crate) fn client_config(&self) -> &ClientConfig {
-        &self.client
+    /// A client's configuration that trusts servers which are one of `expected`. It neither resumes sessions nor names
+    /// the server, and offers HTTP/2.
+    pub fn client_towards(&self, expected: BTreeSet<SpiffeId>) -> ClientConfig {
+        let mut config = ClientConfig::clone(&self.client);
+        let verifier = ExpectedServer::new(self.anchors.clone(), expected, provider());
+        config.dangerous().set_certificate_verifier(Arc::new(verifier));
+        config
     }
 }
 

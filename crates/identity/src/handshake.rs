@@ -15,9 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     cert::WorkloadCertificate,
-    crypto::provider,
     stream::{SecureStream, StreamError},
-    verify::{ExpectedServer, PeerRefused, spiffe_ids_of},
+    verify::{PeerRefused, spiffe_ids_of},
 };
 
 mod drive;
@@ -108,9 +107,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     expected: BTreeSet<SpiffeId>,
     timeout: Duration,
 ) -> Result<Secured<S>, HandshakeError> {
-    let mut config = ours.client_config().clone();
-    let verifier = ExpectedServer::new(ours.anchors().clone(), expected, provider());
-    config.dangerous().set_certificate_verifier(Arc::new(verifier));
+    let config = ours.client_towards(expected);
     // No name is sent and none is checked; rustls wants one all the same.
     let unnamed = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
     let side = UnbufferedClientConnection::new(Arc::new(config), unnamed).map_err(HandshakeError::Tls)?;

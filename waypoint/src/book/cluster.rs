@@ -91,7 +91,7 @@ pub struct TrafficPolicy {
 }
 
 /// Which version of the PROXY protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProxyProtocol {
     /// Text.
     V1,
@@ -190,7 +190,7 @@ impl Default for ConnectionPool {
 }
 
 /// TLS towards endpoints.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Tls {
     /// The credential of our own certificate; `None`: none is shown.
     pub credential: Option<Arc<str>>,

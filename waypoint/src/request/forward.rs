@@ -258,9 +258,15 @@ impl Course<'_> {
         if self.asked.expects_continue && speak == Speak::Http1 {
             request = hold_back(request);
         }
-        let client = context.caller().client;
-        let lane = &context.on.lane;
-        let attempt = Attempt { lane, cluster: &self.cluster, pool, endpoint: &picked.endpoint, speak, client };
+        let attempt = Attempt {
+            lane: &context.on.lane,
+            cluster: &self.cluster,
+            pool,
+            endpoint: &picked.endpoint,
+            speak,
+            client: context.caller().client,
+            dialled: context.destination(),
+        };
         attempt.send(request).await.map_err(|mut failed| {
             if let (Body::Once(body), Some(unsent)) = (&mut *body, failed.unsent.take()) {
                 *body = Some(unsent.into_body());
@@ -399,7 +405,7 @@ impl From<&Failure> for retry::Failure {
             Failure::Reset { refused: false } | Failure::Protocol(_) => Self::Reset { sent: true },
             Failure::PerTryTimeout => Self::PerTryTimeout,
             Failure::Timeout | Failure::Downstream => Self::Timeout,
-            Failure::NoHealthyUpstream | Failure::NoCluster(_) => Self::NoEndpoint,
+            Failure::NoHealthyUpstream | Failure::NoCluster(_) | Failure::Unready(_) => Self::NoEndpoint,
         }
     }
 }

@@ -103,6 +103,7 @@ impl Copy {
             endpoint: &picked.endpoint,
             speak,
             client: self.arrival.caller.client,
+            dialled: self.arrival.destination(),
         };
         let mut sent = match attempt.send(request).await {
             Ok(sent) => sent,

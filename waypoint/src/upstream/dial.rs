@@ -1,7 +1,7 @@
 //! A new connection to an endpoint: through the mesh or straight.
 //!
-//! In: an endpoint, and on whose behalf. Out: a [`Carrier`]. Absent on purpose: TLS of the destination's own (see `tls`),
-//! keeping connections (see `pool`).
+//! In: an endpoint, on which terms, and on whose behalf. Out: a [`Wire`]. Absent on purpose: what the terms are made of (see
+//! `terms` and `tls`), keeping connections (see `pool`).
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,10 +20,14 @@ use lateen_types::{
     id::SpiffeId,
     name::{Hostname, WorkloadUid},
 };
+use tokio::io::AsyncWriteExt as _;
 
 use super::{
+    announce,
+    connection::Speak,
     endpoint::{At, Endpoint, Way},
-    wire::Carrier,
+    terms::Terms,
+    wire::{Carrier, Wire},
 };
 use crate::lane::Lane;
 
@@ -79,7 +83,7 @@ pub enum DialError {
     /// There are too many connections that carry tunnels.
     #[error("no more than {0} tunnel connections are kept, and all are in use")]
     Full(usize),
-    /// What the destination's own TLS needs is missing or was refused.
+    /// The destination's own TLS did not come about.
     #[error("TLS of the destination: {0}")]
     Destination(Arc<str>),
     /// The endpoint speaks no HTTP.
@@ -122,16 +126,53 @@ pub struct For {
     pub keepalive: Option<lateen_net::options::Keepalive>,
 }
 
-/// A connection to `endpoint`. Dropping the future gives it up.
-pub async fn carrier(lane: &Lane, endpoint: &Endpoint, by: &For) -> Result<Carrier, DialError> {
+/// What is connected to, and how.
+#[derive(Clone, Copy)]
+pub struct To<'a> {
+    /// The endpoint.
+    pub endpoint: &'a Endpoint,
+    /// On which terms; `None`: in clear.
+    pub terms: Option<&'a Terms>,
+    /// What of HTTP will be spoken, if that is what will be.
+    pub speak: Option<Speak>,
+}
+
+/// A connection. Dropping the future gives it up.
+pub async fn wire(lane: &Lane, to: To<'_>, by: &For) -> Result<Wire, DialError> {
     let connecting = async {
-        let addr = address(endpoint).await?;
-        match endpoint.way() {
-            Way::Plain => Ok(Carrier::Plain(plain(addr, by).await?)),
-            Way::Tunnel => tunnel(lane, endpoint, addr, by).await,
+        let carrier = carrier(lane, to.endpoint, by).await?;
+        match to.terms {
+            None => Ok(Wire::Clear(carrier)),
+            Some(terms) => agree(carrier, terms, to.speak).await,
         }
     };
     within("connecting to the endpoint", by.timeout, connecting).await?
+}
+
+async fn carrier(lane: &Lane, endpoint: &Endpoint, by: &For) -> Result<Carrier, DialError> {
+    let addr = address(endpoint).await?;
+    match endpoint.way() {
+        Way::Plain => Ok(Carrier::Plain(plain(addr, by).await?)),
+        Way::Tunnel => tunnel(lane, endpoint, addr, by).await,
+    }
+}
+
+/// The terms, in their order: whom it is for, then TLS.
+async fn agree(mut carrier: Carrier, terms: &Terms, speak: Option<Speak>) -> Result<Wire, DialError> {
+    if let Some(announced) = &terms.announced {
+        let told = async {
+            carrier.write_all(&announce::header(announced)).await?;
+            carrier.flush().await
+        };
+        told.await.map_err(|error| DialError::Begin(error.to_string().into()))?;
+    }
+    match &terms.seal {
+        None => Ok(Wire::Clear(carrier)),
+        Some(seal) => match seal.begin(carrier, speak).await {
+            Ok(sealed) => Ok(Wire::Sealed(Box::new(sealed))),
+            Err(error) => Err(DialError::Destination(error.to_string().into())),
+        },
+    }
 }
 
 async fn plain(addr: SocketAddr, by: &For) -> Result<tokio::net::TcpStream, DialError> {

@@ -12,6 +12,8 @@ use http::StatusCode;
 pub enum Failure {
     /// No connection: refused, unreachable, TLS, a tunnel that was not opened. What was said of it.
     Connect(Arc<str>),
+    /// No connection was tried: we lack what it would take, such as a credential. Why.
+    Unready(Arc<str>),
     /// No connection within the connect timeout.
     ConnectTimeout,
     /// A limit of the cluster was reached.
@@ -55,6 +57,7 @@ impl Failure {
             Self::NoCluster(status) => *status,
             Self::Downstream => StatusCode::BAD_REQUEST,
             Self::Connect(_)
+            | Self::Unready(_)
             | Self::ConnectTimeout
             | Self::Overflow
             | Self::Termination { .. }
@@ -67,7 +70,7 @@ impl Failure {
     /// The flag in record and metrics.
     pub fn flag(&self) -> Flag {
         Flag(match self {
-            Self::Connect(_) | Self::ConnectTimeout => "UF",
+            Self::Connect(_) | Self::Unready(_) | Self::ConnectTimeout => "UF",
             Self::Overflow => "UO",
             Self::Termination { .. } => "UC",
             Self::Reset { .. } => "UR",
@@ -99,6 +102,7 @@ impl Failure {
             Self::NoCluster(_) => "cluster_not_found".to_owned(),
             Self::Downstream => "downstream_remote_disconnect".to_owned(),
             Self::Connect(_)
+            | Self::Unready(_)
             | Self::ConnectTimeout
             | Self::Overflow
             | Self::Termination { .. }
@@ -115,7 +119,7 @@ impl Failure {
     /// Why the connection's transport failed, where that is what failed.
     pub fn transport(&self) -> Option<&str> {
         match self {
-            Self::Connect(why) => Some(why),
+            Self::Connect(why) | Self::Unready(why) => Some(why),
             _ => None,
         }
     }
@@ -126,7 +130,12 @@ impl Failure {
             Self::Connect(_) | Self::Termination { .. } | Self::Reset { .. } => Some(StatusCode::SERVICE_UNAVAILABLE),
             Self::ConnectTimeout | Self::PerTryTimeout | Self::Timeout => Some(StatusCode::GATEWAY_TIMEOUT),
             Self::Protocol(_) => Some(StatusCode::BAD_GATEWAY),
-            Self::Overflow | Self::NoHealthyUpstream | Self::NoCluster(_) | Self::Dns(_) | Self::Downstream => None,
+            Self::Unready(_)
+            | Self::Overflow
+            | Self::NoHealthyUpstream
+            | Self::NoCluster(_)
+            | Self::Dns(_)
+            | Self::Downstream => None,
         }
     }
 }
@@ -141,6 +150,7 @@ impl fmt::Display for Reason<'_> {
             Failure::Connect(why) => {
                 write!(f, "remote connection failure, transport failure reason: {why}")
             }
+            Failure::Unready(why) => write!(f, "local connection failure, transport failure reason: {why}"),
             Failure::ConnectTimeout => f.write_str("connection timeout"),
             Failure::Overflow => f.write_str("overflow"),
             Failure::Termination { .. } => f.write_str("connection termination"),

@@ -3,6 +3,7 @@
 //! In: a cluster, an endpoint, a request. Out: a response, or which of few ways it failed. Absent on purpose: choosing the
 //! endpoint (see `balance`), trying again (see `retry`).
 
+pub mod announce;
 pub mod connection;
 pub mod dial;
 pub mod endpoint;
@@ -10,4 +11,6 @@ pub mod failure;
 pub mod health;
 pub mod pool;
 pub mod send;
+pub mod terms;
+pub mod tls;
 pub mod wire;

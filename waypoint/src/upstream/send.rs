@@ -7,19 +7,20 @@
 use std::{error::Error as _, net::SocketAddr, sync::Arc};
 
 use http::{
-    Request, Response, Uri, Version,
+    HeaderValue, Request, Response, Uri, Version,
     header::HOST,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper::body::Incoming;
+use lateen_rt::deadline::within;
 
 use super::{
     connection::{Driver, Speak},
-    dial::{self, DialError, For},
+    dial::{self, DialError, For, To},
     endpoint::Endpoint,
     failure::Failure,
     pool::{AcquireError, Ask, ClusterPool, Fresh, Held, Lease, Permit},
-    wire::Wire,
+    terms::{ConnectionKey, Terms, Whom},
 };
 use crate::{
     book::{Cluster, cluster::Keepalive},
@@ -42,6 +43,8 @@ pub struct Attempt<'a> {
     pub speak: Speak,
     /// The client.
     pub client: SocketAddr,
+    /// What it dialled.
+    pub dialled: SocketAddr,
 }
 
 /// A response that has begun.
@@ -74,9 +77,15 @@ const STALE_MAX: usize = 8;
 impl Attempt<'_> {
     /// Sends `request`. On connections that were closing before they took it, it is sent again on another.
     pub async fn send(&self, request: Request<RequestBody>) -> Result<Sent, Failed> {
-        let mut request = shape(request, self.speak)?;
+        let terms = match self.terms(request.headers().get(HOST)).await {
+            Ok(terms) => terms,
+            Err(why) => return Err(Failed { why, unsent: Some(request) }),
+        };
+        let scheme =
+            if terms.as_ref().is_some_and(|terms| terms.seal.is_some()) { Scheme::HTTPS } else { Scheme::HTTP };
+        let mut request = shape(request, self.speak, scheme)?;
         for _ in 0..STALE_MAX {
-            let mut lease = match self.acquire().await {
+            let mut lease = match self.acquire(terms.clone()).await {
                 Ok(lease) => lease,
                 Err(error) => return Err(Failed { why: failure_of(error), unsent: Some(request) }),
             };
@@ -89,29 +98,44 @@ impl Attempt<'_> {
         Err(Failed { why: Failure::Termination { before_request: true }, unsent: Some(request) })
     }
 
-    async fn acquire(&self) -> Result<Lease, AcquireError> {
+    async fn terms(&self, host: Option<&HeaderValue>) -> Result<Option<Arc<Terms>>, Failure> {
+        let policy = &self.cluster.policy;
+        if policy.tunnel.is_some() {
+            // To send all the same would send past the proxy that is meant to be on the way.
+            return Err(Failure::Unready(NO_TUNNEL.into()));
+        }
+        if policy.tls.is_none() && policy.proxy_protocol.is_none() {
+            return Ok(None);
+        }
+        let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        let host = authority.as_ref().map_or("", Authority::host);
+        let whom = Whom { endpoint: self.endpoint, host, client: self.client, dialled: self.dialled };
+        let terms = within("what TLS needs", policy.pool.connect_timeout, Terms::of(&self.lane.shared, policy, whom));
+        terms.await.map_err(|_| Failure::ConnectTimeout)?.map_err(|error| {
+            tracing::warn!(upstream = %self.cluster.upstream, %error, "a request was refused");
+            Failure::Unready(error.to_string().into())
+        })
+    }
+
+    async fn acquire(&self, terms: Option<Arc<Terms>>) -> Result<Lease, AcquireError> {
         let ask = Ask {
             lane: self.lane.number,
-            key: self.endpoint.key.clone(),
+            key: ConnectionKey { endpoint: self.endpoint.key.clone(), terms: terms.clone() },
             speak: self.speak,
             cluster: self.cluster.clone(),
         };
-        self.pool.acquire(ask, |permit| self.open(permit)).await
+        self.pool.acquire(ask, |permit| self.open(permit, terms.clone())).await
     }
 
-    async fn open(&self, permit: Permit) -> Result<Fresh, DialError> {
-        let policy = &self.cluster.policy;
-        if policy.tls.is_some() || policy.tunnel.is_some() || policy.proxy_protocol.is_some() {
-            // To send all the same would send in clear.
-            return Err(DialError::Destination(NOT_OFFERED.into()));
-        }
-        let limits = &policy.pool;
+    async fn open(&self, permit: Permit, terms: Option<Arc<Terms>>) -> Result<Fresh, DialError> {
+        let limits = &self.cluster.policy.pool;
         let by = For {
             client: self.client,
             timeout: limits.connect_timeout,
             keepalive: limits.keepalive.as_ref().map(keepalive),
         };
-        let wire = Wire::Clear(dial::carrier(self.lane, self.endpoint, &by).await?);
+        let to = To { endpoint: self.endpoint, terms: terms.as_deref(), speak: Some(self.speak) };
+        let wire = dial::wire(self.lane, to, &by).await?;
         let driver = Driver { lane: self.lane.number, tasks: self.lane.tasks.clone(), drain: self.lane.drain.clone() };
         match self.speak {
             Speak::Http1 => Ok(Fresh::One(driver.one(wire, permit, false).await?)),
@@ -120,8 +144,8 @@ impl Attempt<'_> {
     }
 }
 
-/// What is said of policies that are not carried out yet.
-pub const NOT_OFFERED: &str = "TLS, PROXY protocol and CONNECT of the destination's own are not offered yet";
+/// What is said to requests of a policy that is for opaque connections.
+const NO_TUNNEL: &str = "the destination's CONNECT tunnel carries TCP and TLS routes, not requests";
 
 /// The kernel's numbers where the configuration has none.
 pub fn keepalive(of: &Keepalive) -> lateen_net::options::Keepalive {
@@ -200,7 +224,7 @@ fn read_h2(error: &h2::Error) -> Failure {
 }
 
 /// The request as the protocol wants it: HTTP/1 has a path and a `Host`, HTTP/2 has them as pseudo-headers.
-fn shape(mut request: Request<RequestBody>, speak: Speak) -> Result<Request<RequestBody>, Failure> {
+fn shape(mut request: Request<RequestBody>, speak: Speak, scheme: Scheme) -> Result<Request<RequestBody>, Failure> {
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     match speak {
         Speak::Http1 => {
@@ -212,7 +236,7 @@ fn shape(mut request: Request<RequestBody>, speak: Speak) -> Result<Request<Requ
             let bad = || Failure::Protocol("the host cannot stand in a request".into());
             let host = request.headers_mut().remove(HOST).ok_or_else(bad)?;
             let mut parts = http::uri::Parts::default();
-            parts.scheme = Some(request.uri().scheme().cloned().unwrap_or(Scheme::HTTP));
+            parts.scheme = Some(scheme);
             parts.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_| bad())?);
             parts.path_and_query = Some(path);
             *request.uri_mut() = Uri::from_parts(parts).map_err(|_| bad())?;

@@ -1,10 +1,12 @@
 //! The waypoint's data path against real sockets: what is sent, what arrives, how both sides end.
 
+mod authority;
 mod endpoints;
 mod gateway;
 mod limits;
 mod mesh;
 mod messages;
+mod origination;
 mod policies;
 mod rig;
 mod smuggling;

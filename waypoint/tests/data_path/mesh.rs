@@ -163,3 +163,19 @@ async fn an_endpoint_of_another_network_is_not_dialled_here() {
     let (status, text) = get(tunnel, "/").await;
     assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream"));
 }
+
+/// A client's proxy may have heard of a new service before we have.
+#[tokio::test]
+async fn what_is_called_before_we_are_told_of_it_waits_for_the_news() {
+    let rig = Rig::new();
+    rig.endpoints(&[]);
+    let authority = format!("{VIP}:{PORT}").parse().expect("valid");
+    let mut waiting = Box::pin(door::awaited(&rig.shared, &authority));
+    assert!(futures::poll!(&mut waiting).is_pending(), "it is not refused at once");
+    rig.configure(Service::default());
+    let target = soon("the target", waiting).await.expect("served");
+    assert_eq!(target.port(), PORT);
+    // Whatever never becomes known is refused all the same.
+    let other = "10.96.0.9:80".parse().expect("valid");
+    assert!(soon("the refusal", door::awaited(&rig.shared, &other)).await.is_err());
+}

@@ -149,6 +149,7 @@ impl Rig {
             keeper,
             tls: Default::default(),
             clusters: Clusters::new(1),
+            origins: Default::default(),
             hbone: Settings { server_streams_max: 100, ..Settings::default() },
             here: Default::default(),
             epoch: tokio::time::Instant::now(),

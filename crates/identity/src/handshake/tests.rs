@@ -5,7 +5,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::testing::{A_DAY, Life, TestCa, id};
+use crate::{
+    crypto::provider,
+    testing::{A_DAY, Life, TestCa, id},
+    verify::ExpectedServer,
+};
 
 const WEB: &str = "spiffe://cluster.local/ns/web/sa/front";
 const SHOP: &str = "spiffe://cluster.local/ns/shop/sa/cart";
@@ -132,7 +136,7 @@ async fn a_classic_client_is_accepted() {
     let config = builder
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_cert_resolver(client.client_config().client_auth_cert_resolver.clone());
+        .with_client_cert_resolver(client.client_towards([id(SHOP)].into()).client_auth_cert_resolver.clone());
     let (near, far) = duplex(64 * 1024);
     let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, near);

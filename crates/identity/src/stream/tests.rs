@@ -8,10 +8,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use super::*;
 use crate::{
     cert::WorkloadCertificate,
-    crypto::provider,
     handshake::{accept, connect},
     testing::{A_DAY, TestCa, id},
-    verify::ExpectedServer,
 };
 
 const WEB: &str = "spiffe://cluster.local/ns/web/sa/front";
@@ -53,9 +51,7 @@ impl Ends {
 
     /// Our server and rustls as the client.
     async fn theirs_to_ours(&self, pipe: usize) -> (Ours, Theirs) {
-        let mut config = self.web.client_config().clone();
-        let verifier = ExpectedServer::new(self.web.anchors().clone(), [id(SHOP)].into(), provider());
-        config.dangerous().set_certificate_verifier(Arc::new(verifier));
+        let config = self.web.client_towards([id(SHOP)].into());
         let (near, far) = duplex(pipe);
         let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, near);
