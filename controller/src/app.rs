@@ -1,6 +1,6 @@
 //! Wires the rooms together: builds each, hands it what it needs, starts it, and ends them in order.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use lateen_cluster::{client, store::Key};
 use lateen_rt::{
@@ -29,6 +29,7 @@ use crate::{
         residents::Residents,
     },
     config::Config,
+    credentials::Credentials,
     derive::Mesh,
     enforcement::{
         Enforcement,
@@ -283,7 +284,16 @@ impl Rooms {
 
     fn publish(&self, config: &Config, parts: Published, owners: (&Tasks, &Drain)) {
         let statuses = Statuses::default();
+        let (asked, following) = watch::channel(BTreeSet::new());
+        let credentials = Credentials {
+            client: self.client.clone(),
+            asked: following,
+            found: self.stores.credentials.clone(),
+            inbox: parts.inbox.clone(),
+        };
+        background("looking at Secrets", credentials.run(), owners);
         let publisher = Publisher {
+            asked,
             inbox: parts.inbox,
             stores: self.stores.clone(),
             graph: Graph::new(self.mesh(config)),

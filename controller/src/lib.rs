@@ -7,6 +7,7 @@ pub mod admit;
 pub mod app;
 pub mod ca;
 pub mod config;
+pub mod credentials;
 pub mod derive;
 pub mod enforcement;
 pub mod events;

@@ -3,7 +3,11 @@
 //! In: the inbox, once all stores are complete. Out: one published batch per burst of changes, and what authors of
 //! policies are told. A burst ends when nothing arrives for `quiet`, or after `max`.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use lateen_rt::{inbox::Inbox, ready::Condition};
 use lateen_xds::server::{Table, View};
@@ -15,6 +19,7 @@ use tokio::{
 use crate::{
     ca::residents::Residents,
     enforcement::Enforcement,
+    facts::Source,
     graph::{Delta, Graph},
     names,
     scope::Scope,
@@ -39,6 +44,9 @@ impl Default for Pace {
     }
 }
 
+/// How long the first picture waits for what proxies need of Secrets: what cannot be read by then is left out of it.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What publishing needs.
 pub struct Publisher {
     /// What changed.
@@ -59,6 +67,8 @@ pub struct Publisher {
     pub scope: Scope,
     /// Who lives on which node, within the scope only.
     pub residents: Residents,
+    /// Which Secrets and ConfigMaps proxies need.
+    pub asked: watch::Sender<BTreeSet<Source>>,
     /// How long to wait for more.
     pub pace: Pace,
     /// Holds once the first picture is published.
@@ -75,11 +85,18 @@ impl Publisher {
         // What the lists brought. It may be nothing at all.
         let mut batch: HashSet<Change> = self.inbox.take().into_iter().collect();
         let mut since = Instant::now();
+        let late = since + CREDENTIALS_TIMEOUT;
+        let mut is_shown = false;
         loop {
             let Some(graph) = self.publish(batch, since).await else { return };
             self.graph = graph;
-            self.published.set(true);
-            let first = self.inbox.drain().await;
+            // A proxy that came back to a picture without its certificates would lose those it has.
+            is_shown |= self.graph.is_complete() || Instant::now() >= late;
+            self.published.set(is_shown);
+            let first = match is_shown {
+                true => self.inbox.drain().await,
+                false => timeout_at(late, self.inbox.drain()).await.unwrap_or_default(),
+            };
             since = Instant::now();
             batch = burst(&self.inbox, self.pace, first, since).await;
         }
@@ -105,7 +122,7 @@ impl Publisher {
             let delta = graph.apply(&mesh, updates);
             (graph, delta)
         };
-        let (graph, Delta { changes, conditions, enforcing }) = match tokio::task::spawn_blocking(work).await {
+        let (graph, Delta { changes, conditions, enforcing, asked }) = match tokio::task::spawn_blocking(work).await {
             Ok(done) => done,
             Err(error) => {
                 tracing::error!(%error, "deriving failed; this is a bug, please report it. Proxies keep what they have");
@@ -120,6 +137,9 @@ impl Publisher {
         }
         self.enforcement.begin(enforcing, self.table.with(View::revision));
         conditions.into_iter().for_each(|told| self.statuses.tell(told));
+        if let Some(asked) = asked {
+            self.asked.send_replace(asked);
+        }
         metrics::histogram!(names::DERIVE).record(started.elapsed().as_secs_f64());
         metrics::histogram!(names::DEBOUNCE).record(since.elapsed().as_secs_f64());
         Some(graph)

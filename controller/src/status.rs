@@ -3,6 +3,7 @@
 //! In: what is to be said. Out: conditions. They are written by the leader only, and only where they differ, so that
 //! replicas and restarts do not write over and over. Each reporter's conditions are kept apart by its field manager.
 
+mod listeners;
 mod parents;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -96,7 +97,7 @@ impl Statuses {
     /// What was taken back need not be kept.
     fn forget(&self, place: &Place, told: &Told) {
         let mut newest = self.newest.lock();
-        if told.words.is_empty() && told.parents.is_empty() && newest.get(place) == Some(told) {
+        if told.is_silence() && newest.get(place) == Some(told) {
             newest.remove(place);
         }
     }
@@ -131,12 +132,16 @@ fn resource(kind: Kind) -> ApiResource {
         Kind::VirtualService => ("networking.istio.io", "VirtualService"),
         Kind::DestinationRule => ("networking.istio.io", "DestinationRule"),
         Kind::Route(kind) => ("gateway.networking.k8s.io", kind.as_str()),
+        Kind::Gateway => ("gateway.networking.k8s.io", "Gateway"),
+        Kind::Servers => ("networking.istio.io", "Gateway"),
+        Kind::BackendTlsPolicy => ("gateway.networking.k8s.io", "BackendTLSPolicy"),
     };
     let kind = GroupVersionKind::gvk(group, "v1", name);
     match name {
         // The plural that is guessed is not always the one.
         "AuthorizationPolicy" => ApiResource::from_gvk_with_plural(&kind, "authorizationpolicies"),
         "ServiceEntry" => ApiResource::from_gvk_with_plural(&kind, "serviceentries"),
+        "BackendTLSPolicy" => ApiResource::from_gvk_with_plural(&kind, "backendtlspolicies"),
         "WorkloadEntry" => ApiResource::from_gvk_with_plural(&kind, "workloadentries"),
         _ => ApiResource::from_gvk(&kind),
     }
@@ -151,7 +156,8 @@ fn own(reporter: Reporter) -> &'static [&'static str] {
         Reporter::WorkloadEntry => &[BOUND],
         Reporter::Enforcement => &[ENFORCED],
         Reporter::Routes => &[ACCEPTED, RESOLVED, UNSUPPORTED, REPLACED],
-        Reporter::Parents => &[],
+        Reporter::Listeners => &listeners::OWN,
+        Reporter::Parents | Reporter::Ancestors => &[],
     }
 }
 
@@ -180,8 +186,16 @@ fn refusal<'a>(words: &'a [Word], held: &[StatusCondition]) -> Option<&'a Word> 
 }
 
 async fn attempt(api: &Api<DynamicObject>, told: &Told) -> Result<News, kube::Error> {
-    if told.reporter == Reporter::Parents {
-        return parents::write(api, told).await.map(|()| News::Nothing);
+    match told.reporter {
+        Reporter::Parents => return parents::write(api, told, &parents::PARENTS).await.map(|()| News::Nothing),
+        Reporter::Ancestors => return parents::write(api, told, &parents::ANCESTORS).await.map(|()| News::Nothing),
+        Reporter::Listeners => return listeners::write(api, told).await.map(|()| News::Nothing),
+        Reporter::Ztunnel
+        | Reporter::Waypoint
+        | Reporter::Service
+        | Reporter::WorkloadEntry
+        | Reporter::Enforcement
+        | Reporter::Routes => {}
     }
     let name = &told.object.key.name;
     let object = api.get_status(name).await?;
@@ -246,6 +260,7 @@ mod tests {
             words: vec![word],
             was_said: false,
             parents: Vec::new(),
+            listeners: Vec::new(),
             is_gone: false,
         }
     }

@@ -1,6 +1,6 @@
-//! A waypoint itself: whom it serves.
+//! A waypoint itself: whom it serves; a gateway itself: what it listens on.
 //!
-//! In: its Gateway, who is bound to it, the labels of its pods. Out: `lateen.proxy.Proxy`.
+//! In: its Gateway, who is bound to it or what is attached, the labels of its pods. Out: `lateen.proxy.Proxy`.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{
     destination::on_wire,
     waypoint::{self, Found},
 };
-use crate::facts::Traffic;
+use crate::facts::{Topology, Traffic};
 
 /// What holds for the requests of all proxies, where nothing nearer says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Defaults {
     pub connect_timeout: Duration,
     /// Until the first bytes tell what is spoken; zero waits for ever.
     pub detection_timeout: Duration,
+    /// What stands in front of gateways.
+    pub topology: Topology,
 }
 
 /// What is written of each request.
@@ -44,6 +46,7 @@ impl Default for Defaults {
             normalization: wire::PathNormalization::Base,
             connect_timeout: Duration::from_secs(10),
             detection_timeout: Duration::ZERO,
+            topology: Topology::default(),
         }
     }
 }
@@ -80,6 +83,38 @@ pub fn waypoint(defaults: &Defaults, key: &Key, found: Found<'_>, around: Around
         serves_workloads: matches!(traffic, Traffic::Workload | Traffic::All),
         serves_services: matches!(traffic, Traffic::Service | Traffic::All),
         workloads: around.workloads.into_iter().map(|uid| wire::ServedWorkload { uid: uid.to_owned() }).collect(),
+    }
+}
+
+/// What a gateway is told of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Facing {
+    /// What it listens on.
+    pub listeners: Vec<wire::Listener>,
+    /// Names of the policies that hold for every request.
+    pub policies: Vec<String>,
+    /// What all its pods carry, of the labels by which endpoints are chosen.
+    pub labels: Labels,
+    /// What its own annotation says.
+    pub topology: Topology,
+}
+
+/// The gateway of a Gateway.
+pub fn gateway(defaults: &Defaults, key: &Key, facing: Facing) -> wire::Proxy {
+    let topology = facing.topology.or(defaults.topology);
+    wire::Proxy {
+        namespace: key.namespace.to_string(),
+        name: key.name.to_string(),
+        role: wire::Role::Gateway.into(),
+        options: Some(wire::Options {
+            trusted_proxies: topology.trusted_proxies.unwrap_or_default(),
+            proxy_protocol: topology.proxy_protocol.unwrap_or_default(),
+            http10: topology.http10.unwrap_or_default(),
+            ..options(defaults, facing.labels)
+        }),
+        listeners: facing.listeners,
+        policies: facing.policies,
+        ..wire::Proxy::default()
     }
 }
 

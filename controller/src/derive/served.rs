@@ -22,7 +22,12 @@ pub fn destinations(service: &wire::Service) -> impl Iterator<Item = ServiceName
     let http = service.ports.iter().flat_map(|port| &port.http).flat_map(of_http);
     let tcp = service.ports.iter().flat_map(|port| port.tls.iter().chain(&port.tcp));
     let tcp = tcp.flat_map(|route| &route.destinations).filter_map(of_share);
-    http.chain(tcp).map(|to| ServiceName::new(&to.namespace, &to.hostname))
+    http.chain(tcp).map(name_of)
+}
+
+/// The service that is sent to.
+pub fn name_of(to: &wire::Upstream) -> ServiceName {
+    ServiceName::new(&to.namespace, &to.hostname)
 }
 
 /// Where the requests of a route go.

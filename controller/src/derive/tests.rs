@@ -95,6 +95,14 @@ pub(crate) fn read_route(kind: facts::RouteKind, at: &str, spec: Value) -> facts
     value(facts::Route::read(kind, &created(kind.as_str(), "r", at, spec)))
 }
 
+pub(crate) fn read_servers(at: &str, spec: Value) -> facts::Servers {
+    value(facts::Servers::read(&created("Gateway", "g", at, spec)))
+}
+
+pub(crate) fn read_backing(at: &str, spec: Value) -> facts::BackendTls {
+    value(facts::BackendTls::read(&created("BackendTLSPolicy", "b", at, spec)))
+}
+
 pub(crate) fn read_rule(name: &str, at: &str, spec: Value) -> facts::DestinationRule {
     value(facts::DestinationRule::read(&created("DestinationRule", name, at, spec)))
 }

@@ -285,6 +285,7 @@ fn allows(found: Found<'_>, key: &Key, (namespace, labels): (&str, &Labels)) -> 
     match speaks.map(|listener| &listener.from) {
         Some(AllowedFrom::All) => true,
         Some(AllowedFrom::Selected(selector)) => selector.matches(labels),
+        Some(AllowedFrom::Nobody) => false,
         Some(AllowedFrom::Same) | None => *namespace == *key.namespace,
     }
 }

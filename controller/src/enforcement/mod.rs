@@ -189,6 +189,7 @@ impl Enforcement {
                         words: vec![word],
                         was_said: false,
                         parents: Vec::new(),
+                        listeners: Vec::new(),
                         is_gone: false,
                     });
                 }
@@ -252,7 +253,10 @@ impl Slot {
             | Kind::WorkloadEntry
             | Kind::VirtualService
             | Kind::DestinationRule
-            | Kind::Route(_) => {
+            | Kind::Route(_)
+            | Kind::Gateway
+            | Kind::Servers
+            | Kind::BackendTlsPolicy => {
                 return None;
             }
         };

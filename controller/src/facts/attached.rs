@@ -60,21 +60,33 @@ impl Route {
             Ok(spec) => spec,
             Err(error) => return Reading::Unreadable(error.to_string()),
         };
-        let parents = object.data.pointer("/status/parents").and_then(serde_json::Value::as_array);
-        let ours = parents.into_iter().flatten().filter(|one| one["controllerName"] == CONTROLLER);
-        let told = ours.filter_map(|one| serde_json::from_value(one["parentRef"].clone()).ok()).collect();
         Reading::Value(Self {
             kind,
             age: Age::of(&object.metadata),
             spec,
             generation: object.metadata.generation.unwrap_or_default(),
-            told,
+            told: told(object, ("/status/parents", "parentRef")),
         })
     }
 }
 
-/// The name routes' statuses know us by.
+/// What a status says in our name: the references of the entries of a list.
+pub(super) fn told(object: &DynamicObject, (list, reference): (&str, &str)) -> Vec<ParentRef> {
+    let entries = object.data.pointer(list).and_then(serde_json::Value::as_array);
+    let is_ours = |one: &&serde_json::Value| one["controllerName"].as_str().is_some_and(is_controller);
+    let ours = entries.into_iter().flatten().filter(is_ours);
+    ours.filter_map(|one| serde_json::from_value(one[reference].clone()).ok()).collect()
+}
+
+/// The name statuses know us by, where no class of Gateways says otherwise.
 pub const CONTROLLER: &str = "istio.io/gateway-controller";
+/// All names we write statuses under.
+const CONTROLLERS: [&str; 2] = [CONTROLLER, "lateen.io/gateway-controller"];
+
+/// Whether entries of statuses under this name are ours.
+pub fn is_controller(name: &str) -> bool {
+    CONTROLLERS.contains(&name)
+}
 
 /// What is used of a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]

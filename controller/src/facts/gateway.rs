@@ -1,12 +1,18 @@
 //! What is used of a Gateway and its class: where it can be reached, and for whom it works as a waypoint.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{DynamicObject, ObjectMeta};
-use lateen_cluster::{enrol::selector_of, labels, store::Reading};
+use lateen_cluster::{
+    api::{self, GatewayTls, ListenerTls, RouteGroupKind},
+    enrol::selector_of,
+    fields, labels,
+    store::Reading,
+};
 use lateen_types::label::Selector;
 use serde::Deserialize;
+
+use super::Topology;
 
 /// The traffic a waypoint takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,17 +54,27 @@ pub enum AllowedFrom {
     All,
     /// Of namespaces with such labels.
     Selected(Selector),
+    /// Nobody's.
+    Nobody,
 }
 
 /// One listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayListener {
+    /// Its name.
+    pub name: String,
+    /// The hosts it is for, in lower case; empty is all.
+    pub hostname: String,
     /// Its port.
     pub port: u16,
     /// Its protocol, as written.
     pub protocol: String,
     /// Whom it serves.
     pub from: AllowedFrom,
+    /// The kinds of routes it takes; none is all that fit.
+    pub kinds: Vec<RouteGroupKind>,
+    /// How TLS ends.
+    pub tls: Option<ListenerTls>,
 }
 
 /// What is used of a Gateway.
@@ -80,6 +96,16 @@ pub struct Gateway {
     pub account: Option<String>,
     /// The account whose workloads it is the waypoint of, without any word of theirs.
     pub serves_account: Option<String>,
+    /// TLS towards clients and backends.
+    pub tls: GatewayTls,
+    /// What the annotation says of its proxies.
+    pub topology: Topology,
+    /// Fields that do nothing here, with the reason.
+    pub unused: Vec<String>,
+    /// The generation a status speaks of.
+    pub generation: i64,
+    /// Whether its status speaks of listeners, perhaps as an earlier process wrote it.
+    pub has_listeners_told: bool,
 }
 
 /// What is used of a GatewayClass.
@@ -89,12 +115,19 @@ pub struct GatewayClass {
     pub traffic: Option<Traffic>,
     /// How their pods take connections.
     pub binding: Option<InboundBinding>,
+    /// Who runs them.
+    pub controller: String,
 }
 
 impl GatewayClass {
     /// Reads a class.
     pub fn read(object: &DynamicObject) -> Reading<Self> {
-        Reading::Value(Self { traffic: traffic_of(&object.metadata), binding: binding_of(&object.metadata) })
+        let controller = object.data.pointer("/spec/controllerName").and_then(serde_json::Value::as_str);
+        Reading::Value(Self {
+            traffic: traffic_of(&object.metadata),
+            binding: binding_of(&object.metadata),
+            controller: controller.unwrap_or_default().to_owned(),
+        })
     }
 }
 
@@ -128,6 +161,14 @@ impl Gateway {
             network: label(meta, labels::NETWORK).unwrap_or_default().to_owned(),
             account: annotation(meta, labels::GATEWAY_ACCOUNT),
             serves_account: annotation(meta, labels::FOR_SERVICE_ACCOUNT).filter(|name| !name.is_empty()),
+            tls: spec.tls.unwrap_or_default(),
+            topology: match spec.infrastructure.and_then(|own| own.annotations) {
+                Some(own) => Topology::annotated(own.get(labels::PROXY_CONFIG))?,
+                None => Topology::annotated(annotation(meta, labels::PROXY_CONFIG).as_ref())?,
+            },
+            unused: fields::unused("Gateway", &object.data).iter().map(ToString::to_string).collect(),
+            generation: meta.generation.unwrap_or_default(),
+            has_listeners_told: !status.listeners.is_empty(),
             class: spec.gateway_class_name,
         })
     }
@@ -137,14 +178,23 @@ impl Gateway {
 #[serde(rename_all = "camelCase", default)]
 struct WrittenSpec {
     gateway_class_name: String,
-    listeners: Vec<WrittenListener>,
+    listeners: Vec<api::Listener>,
     addresses: Vec<WrittenAddress>,
+    tls: Option<GatewayTls>,
+    infrastructure: Option<WrittenInfrastructure>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WrittenInfrastructure {
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct WrittenStatus {
     addresses: Vec<WrittenAddress>,
+    listeners: Vec<serde_json::Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -153,27 +203,6 @@ struct WrittenAddress {
     #[serde(rename = "type")]
     kind: Option<String>,
     value: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct WrittenListener {
-    port: u16,
-    protocol: String,
-    allowed_routes: Option<WrittenRoutes>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct WrittenRoutes {
-    namespaces: Option<WrittenNamespaces>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct WrittenNamespaces {
-    from: Option<String>,
-    selector: Option<LabelSelector>,
 }
 
 /// A member of an object, empty where it is absent.
@@ -194,10 +223,11 @@ fn places_of(addresses: &[WrittenAddress]) -> Vec<GatewayPlace> {
     addresses.iter().filter_map(one).collect()
 }
 
-fn listener_of(at: usize, written: &WrittenListener) -> Result<GatewayListener, String> {
+fn listener_of(at: usize, written: &api::Listener) -> Result<GatewayListener, String> {
     let namespaces = written.allowed_routes.as_ref().and_then(|routes| routes.namespaces.as_ref());
     let from = match namespaces.and_then(|namespaces| namespaces.from.as_deref()) {
         Some("All") => AllowedFrom::All,
+        Some("None") => AllowedFrom::Nobody,
         Some("Selector") => {
             let selector = namespaces.and_then(|namespaces| namespaces.selector.as_ref());
             let selector = selector
@@ -209,7 +239,15 @@ fn listener_of(at: usize, written: &WrittenListener) -> Result<GatewayListener, 
         }
         Some(_) | None => AllowedFrom::Same,
     };
-    Ok(GatewayListener { port: written.port, protocol: written.protocol.clone(), from })
+    Ok(GatewayListener {
+        name: written.name.clone(),
+        hostname: written.hostname.as_deref().unwrap_or_default().to_ascii_lowercase(),
+        port: written.port,
+        protocol: written.protocol.clone(),
+        from,
+        kinds: written.allowed_routes.as_ref().map(|routes| routes.kinds.clone()).unwrap_or_default(),
+        tls: written.tls.clone(),
+    })
 }
 
 fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {

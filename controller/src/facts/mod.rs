@@ -4,14 +4,18 @@
 //! Absent on purpose: meaning across objects (see `derive`), and the network.
 
 mod attached;
+mod backing;
 mod common;
+mod credential;
 mod entry;
 mod gateway;
 mod pod;
 mod policy;
 mod protocol;
+mod servers;
 mod service;
 mod slice;
+mod topology;
 mod traffic;
 mod wish;
 
@@ -21,16 +25,20 @@ use k8s_openapi::api::core::v1 as core;
 use lateen_cluster::{labels, store::Reading};
 use lateen_types::label::Labels;
 
-pub use attached::{CONTROLLER, ReferenceGrant, Route, RouteKind};
+pub use attached::{CONTROLLER, ReferenceGrant, Route, RouteKind, is_controller};
+pub use backing::BackendTls;
 pub use common::Common;
+pub use credential::{Credential, Lookup, Pair, Source};
 pub use entry::{EndpointPlace, EntryPort, Export, External, Resolution, ServiceEntry, WorkloadEntry};
 pub use gateway::{
     AllowedFrom, Gateway, GatewayClass, GatewayListener, GatewayPlace, InboundBinding, REMOTE_CLASS, Traffic,
 };
 pub use pod::{NamedPort, Owner, Phase, Pod};
 pub use policy::{AuthorizationPolicy, PeerAuthentication};
+pub use servers::Servers;
 pub use service::{Distribution, Service, ServicePort, TargetPort};
 pub use slice::{Endpoint, EndpointSlice, PodRef, SlicePort};
+pub use topology::Topology;
 pub use traffic::{DestinationRule, Seen, VirtualService};
 pub use wish::{Asked, Canary, Wish};
 

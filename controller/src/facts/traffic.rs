@@ -129,7 +129,7 @@ fn unused(kind: &'static str, object: &DynamicObject) -> Vec<String> {
 }
 
 /// Whether its status holds conditions of ours, perhaps of an earlier process's.
-fn has_condition(object: &DynamicObject) -> bool {
+pub(super) fn has_condition(object: &DynamicObject) -> bool {
     let conditions = object.data.pointer("/status/conditions").and_then(serde_json::Value::as_array);
     let is_ours = |one: &serde_json::Value| one["type"].as_str().is_some_and(|text| text.starts_with("lateen.io/"));
     conditions.is_some_and(|all| all.iter().any(is_ours))

@@ -15,10 +15,11 @@ use crate::{
     derive::{
         attached::{self, Look, Problem, Ranked},
         backend::{Backend, Port, ServiceName},
+        gate::{attach::Gate, judge},
         served::Routes,
         word::{Truth, Word},
     },
-    facts::{Route, RouteKind},
+    facts::{self, CONTROLLER, Route, RouteKind},
 };
 
 /// A route by its place.
@@ -151,6 +152,7 @@ impl Graph {
             generation,
             words: Vec::new(),
             parents,
+            listeners: Vec::new(),
             was_said,
             is_gone,
         };
@@ -161,15 +163,51 @@ impl Graph {
         let mut parents: Vec<ParentTold> = Vec::new();
         for reference in &route.spec.parent_refs {
             let Some(parent) = Parent::of(reference, &name.1.namespace) else { continue };
-            // Whoever runs a Gateway speaks of what is attached to it.
-            if matches!(parent, Parent::Gateway(_)) || parents.iter().any(|one| one.reference == *reference) {
+            if parents.iter().any(|one| one.reference == *reference) {
                 continue;
             }
-            let words = self.words_at((name, route), (reference, &parent), &looked);
-            parents.push(ParentTold { reference: reference.clone(), words });
+            let (words, controller) = match &parent {
+                // Whoever runs a Gateway speaks of what is attached to it.
+                Parent::Gateway(key) => match self.words_at_gate((name, route), (reference, key), &looked) {
+                    Some(words) => (words, self.controller_at(key)),
+                    None => continue,
+                },
+                Parent::Service(_) | Parent::Entry(_) => {
+                    (self.words_at((name, route), (reference, &parent), &looked), CONTROLLER)
+                }
+            };
+            parents.push(ParentTold { reference: reference.clone(), controller, words });
         }
         let told = said(route.generation, parents, !route.told.is_empty(), false);
         Made { told: vec![told], looked_at: taken(looked), ..Made::default() }
+    }
+
+    /// What is said of a route at a Gateway of ours.
+    fn words_at_gate(
+        &self,
+        (name, route): (&RouteName, &Route),
+        (reference, key): (&ParentRef, &Key),
+        looked: &Looked,
+    ) -> Option<Vec<Word>> {
+        looked.borrow_mut().insert(Thing::Gateway(key.clone()));
+        let found = self.found(key).filter(|found| self.is_gate(*found))?;
+        let judged = judge::judge(&found.gateway.listeners, false);
+        let gate = Gate { key, listeners: &found.gateway.listeners, judged: &judged };
+        let taken = self.attach(gate, reference, (name, route), looked);
+        let made = attached::derive(&self.eyes(key, looked), &name.1, route);
+        let refused = made.as_ref().err().or(taken.as_ref().err());
+        let unresolved = made.as_ref().ok().and_then(|made| made.unresolved.first());
+        Some(vec![
+            answer("Accepted", refused, "Accepted", "it is in use"),
+            answer("ResolvedRefs", unresolved, "ResolvedRefs", "all it names is there"),
+        ])
+    }
+
+    /// The name under which statuses speak of a Gateway.
+    pub(super) fn controller_at(&self, gateway: &Key) -> &'static str {
+        let class = self.found(gateway).and_then(|found| self.class_of(found));
+        let own = class.map(|class| class.controller).filter(|controller| facts::is_controller(controller));
+        own.unwrap_or(CONTROLLER)
     }
 
     fn words_at(
@@ -224,7 +262,7 @@ fn refusal((name, reference, parent): (&RouteName, &ParentRef, &Parent), backend
     problem("NotAllowedByListeners", message)
 }
 
-fn answer(kind: &'static str, problem: Option<&Problem>, reason: &'static str, message: &str) -> Word {
+pub(super) fn answer(kind: &'static str, problem: Option<&Problem>, reason: &'static str, message: &str) -> Word {
     match problem {
         None => Word { kind, truth: Truth::True, reason, message: message.to_owned() },
         Some(problem) => Word { kind, truth: Truth::False, reason: problem.reason, message: problem.message.clone() },

@@ -34,6 +34,8 @@ struct Acting {
     problems: BTreeSet<String>,
     /// Those of the services to which routes of the Gateway API are attached.
     replaced: BTreeSet<ServiceName>,
+    /// The gateways that listen by it.
+    gates: BTreeSet<Key>,
 }
 
 /// As much as a person reads.
@@ -46,10 +48,14 @@ impl Graph {
             return Made { told: vec![gone(Kind::VirtualService, key)], ..Made::default() };
         };
         let looked = Looked::default();
-        let Acting { services: acting, problems, replaced } = self.acted_on(key, service, &looked);
+        let mut acting = self.acted_on(key, service, &looked);
+        let (gates, at_gates) = self.acting_at(key, service, &looked);
+        acting.gates = gates;
+        acting.problems.extend(at_gates);
         let mut words = vec![accepted(service, &acting)];
-        if !acting.is_empty() {
-            words.push(resolved(&problems));
+        let Acting { services, problems, replaced, gates } = acting;
+        if !services.is_empty() || !gates.is_empty() {
+            words.push(problem_word(&problems));
         }
         words.extend(unsupported(&service.unused));
         words.extend(hidden(&replaced));
@@ -60,6 +66,7 @@ impl Graph {
             words,
             was_said: service.has_condition,
             parents: Vec::new(),
+            listeners: Vec::new(),
             is_gone: false,
         };
         Made { told: vec![told], looked_at: taken(looked), ..Made::default() }
@@ -140,6 +147,7 @@ impl Graph {
             words: [word].into_iter().chain(unsupported(&rule.unused)).collect(),
             was_said: rule.has_condition,
             parents: Vec::new(),
+            listeners: Vec::new(),
             is_gone: false,
         };
         Made { told: vec![told], looked_at: taken(looked), ..Made::default() }
@@ -160,24 +168,38 @@ fn gone(kind: Kind, key: &Key) -> Told {
         words: Vec::new(),
         was_said: false,
         parents: Vec::new(),
+        listeners: Vec::new(),
         is_gone: true,
     }
 }
 
-fn accepted(service: &VirtualService, acting: &BTreeSet<ServiceName>) -> Word {
+fn accepted(service: &VirtualService, acting: &Acting) -> Word {
     let word = |truth, reason, message| Word { kind: ACCEPTED, truth, reason, message };
     if service.spec.hosts.is_empty() {
         return word(Truth::True, "Delegate", "it holds where another VirtualService delegates to it".to_owned());
     }
-    if acting.is_empty() {
+    let is_of_mesh = service.spec.gateways.is_empty() || service.spec.gateways.iter().any(|name| name == "mesh");
+    if acting.services.is_empty() && acting.gates.is_empty() {
+        if !is_of_mesh {
+            let message = "no gateway listens by the Gateways it names, so nothing acts on it; see their status";
+            return word(Truth::False, "NoGateway", message.to_owned());
+        }
         let message =
             "no waypoint serves its hosts, so nothing acts on it; label their services with istio.io/use-waypoint";
         return word(Truth::False, "NoWaypoint", message.to_owned());
     }
-    word(Truth::True, "Accepted", format!("waypoints serve {} by it", listed(acting)))
+    let mut parts = Vec::new();
+    if !acting.services.is_empty() {
+        parts.push(format!("waypoints serve {} by it", listed(&acting.services)));
+    }
+    if !acting.gates.is_empty() {
+        let names: Vec<String> = acting.gates.iter().take(PROBLEMS_MAX).map(ToString::to_string).collect();
+        parts.push(format!("the gateways {} listen by it", names.join(", ")));
+    }
+    word(Truth::True, "Accepted", parts.join("; "))
 }
 
-fn resolved(problems: &BTreeSet<String>) -> Word {
+pub(super) fn problem_word(problems: &BTreeSet<String>) -> Word {
     let word = |truth, reason, message| Word { kind: RESOLVED, truth, reason, message };
     if problems.is_empty() {
         return word(Truth::True, "ResolvedRefs", "all it names is there".to_owned());
@@ -190,7 +212,7 @@ fn resolved(problems: &BTreeSet<String>) -> Word {
     word(Truth::False, "BackendNotFound", message)
 }
 
-fn unsupported(unused: &[String]) -> Option<Word> {
+pub(super) fn unsupported(unused: &[String]) -> Option<Word> {
     (!unused.is_empty()).then(|| Word {
         kind: UNSUPPORTED,
         truth: Truth::True,

@@ -48,6 +48,9 @@ impl Graph {
             Derived::RoutesTold(key) => self.author_of_routes(key),
             Derived::RuleTold(key) => self.author_of_rules(key),
             Derived::RouteTold(kind, key) => self.author_of_route(&(*kind, key.clone())),
+            Derived::ServersTold(key) => self.author_of_servers(key),
+            Derived::BackingTold(key) => self.author_of_backing(key),
+            Derived::Credential(need) => self.credential(need),
         }
     }
 
@@ -59,6 +62,7 @@ impl Graph {
             words,
             was_said,
             parents: Vec::new(),
+            listeners: Vec::new(),
             is_gone,
         };
         let Some(service) = self.world.services.find(key) else {
@@ -117,6 +121,7 @@ impl Graph {
             words,
             was_said,
             parents: Vec::new(),
+            listeners: Vec::new(),
             is_gone,
         };
         let Some(found) = self.world.entries.find(key) else {
@@ -165,6 +170,7 @@ impl Graph {
             words,
             was_said,
             parents: Vec::new(),
+            listeners: Vec::new(),
             is_gone,
         };
         let Some(found) = self.world.externals.find(key) else {
@@ -201,6 +207,7 @@ impl Graph {
             // What an earlier process said of a policy that has targets now, or has them no more, must go.
             was_said: true,
             parents: Vec::new(),
+            listeners: Vec::new(),
             is_gone,
         };
         let Some(policy) = self.world.policies.find(key) else {

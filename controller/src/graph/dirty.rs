@@ -17,6 +17,9 @@
 //! | destination rule | how proxies send to the service it names; all workloads when other labels choose endpoints |
 //! | route of the Gateway API | services it is attached to |
 //! | reference grant | what looked for one in its namespace |
+//! | Gateway of the mesh's own API | every gateway; those that name it |
+//! | backend TLS policy | how proxies send to the services it names |
+//! | Secret, ConfigMap | what looked for it |
 //! | who is bound to a waypoint | the waypoint, how it serves and sends to what was bound |
 
 use std::{
@@ -30,9 +33,10 @@ use lateen_types::label::Labels;
 use super::{
     Derived, Graph, Place, Thing, Update,
     attached::{Parent, RouteName},
+    servers::gateway_named,
 };
 use crate::{
-    derive::{gateway, host_matches, targets},
+    derive::{backing, gateway, host_matches, targets},
     facts::{
         self, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, PeerAuthentication, Pod, Route,
         Service, ServiceEntry, VirtualService,
@@ -77,6 +81,7 @@ impl Graph {
                         dirty.extend(self.lookers.of(&Thing::Ruled(target)).cloned());
                     }
                 }
+                dirty.extend(self.lookers.of(&Thing::Policies(key.namespace.clone())).cloned());
                 dirty.insert(Derived::Policy(key));
             }
             Update::Peer(key, new) => self.take_peer(key, new, dirty),
@@ -94,6 +99,25 @@ impl Graph {
                 self.world.grants.set(&key, new);
                 dirty.extend(self.lookers.of(&Thing::Grants(key.namespace)).cloned());
             }
+            Update::Servers(key, new) => {
+                self.world.servers.set(&key, new);
+                dirty.extend(self.lookers.of(&Thing::AllServers).cloned());
+                dirty.insert(Derived::ServersTold(key));
+            }
+            Update::Backing(key, new) => {
+                let old = self.world.set_backing(&key, new.clone());
+                for service in [&old, &new].into_iter().flatten().flat_map(|one| backing::targets(&key, one)) {
+                    dirty.extend(self.lookers.of(&Thing::Backing(service)).cloned());
+                }
+                dirty.insert(Derived::BackingTold(key));
+            }
+            Update::Credential(source, found) => {
+                // What nobody asks for any more is not kept.
+                if self.asked.contains(&source) {
+                    self.world.credentials.insert(source.clone(), found);
+                    dirty.extend(self.lookers.of(&Thing::Credential(source)).cloned());
+                }
+            }
         }
     }
 
@@ -106,6 +130,7 @@ impl Graph {
             let at = |place: &Place| place.gateway == gateway;
             dirty.extend(self.bindings.places().filter(at).map(Derived::Sent));
         }
+        dirty.extend(self.lookers.of(&Thing::Gates).cloned());
         dirty.insert(Derived::Proxy(gateway));
     }
 
@@ -118,6 +143,10 @@ impl Graph {
                 self.looked_for(&self.mesh.fqdn(host, &key.namespace), Thing::Routes, dirty);
             }
         }
+        for service in [&old, &new].into_iter().flatten() {
+            let named = service.spec.gateways.iter().map(|name| gateway_named(name, &key.namespace));
+            named.for_each(|place| dirty.extend(self.lookers.of(&Thing::Servers(place)).cloned()));
+        }
         dirty.extend(self.lookers.of(&Thing::VirtualService(key.clone())).cloned());
         dirty.insert(Derived::RoutesTold(key.clone()));
     }
@@ -125,9 +154,13 @@ impl Graph {
     fn take_route(&mut self, name: RouteName, new: Option<Arc<Route>>, dirty: &mut Dirty) {
         let old = self.world.set_route(&name, new.clone());
         for route in [&old, &new].into_iter().flatten() {
-            let parents = route.spec.parent_refs.iter().filter_map(|one| Parent::of(one, &name.1.namespace));
-            for service in parents.flat_map(|parent| self.services_at(&parent)) {
-                self.looked_for(&service.hostname, Thing::Routes, dirty);
+            for parent in route.spec.parent_refs.iter().filter_map(|one| Parent::of(one, &name.1.namespace)) {
+                if let Parent::Gateway(gateway) = &parent {
+                    dirty.insert(Derived::Proxy(gateway.clone()));
+                }
+                for service in self.services_at(&parent) {
+                    self.looked_for(&service.hostname, Thing::Routes, dirty);
+                }
             }
         }
         dirty.insert(Derived::RouteTold(name.0, name.1));
@@ -166,7 +199,13 @@ impl Graph {
             | Thing::Namespace(_)
             | Thing::Ruled(_)
             | Thing::Grants(_)
-            | Thing::Entry(_) => false,
+            | Thing::Entry(_)
+            | Thing::Policies(_)
+            | Thing::Servers(_)
+            | Thing::AllServers
+            | Thing::Gates
+            | Thing::Backing(_)
+            | Thing::Credential(_) => false,
         });
         dirty.extend(others.flat_map(|known| self.lookers.of(known).cloned()));
     }
@@ -177,6 +216,9 @@ impl Graph {
         dirty.extend(self.world.virtual_services.all().map(|(key, _)| Derived::RoutesTold(key.clone())));
         dirty.extend(self.world.rules.all().map(|(key, _)| Derived::RuleTold(key.clone())));
         dirty.extend(self.world.all_routes().map(|(kind, key)| Derived::RouteTold(kind, key)));
+        dirty.extend(self.world.servers.all().map(|(key, _)| Derived::ServersTold(key.clone())));
+        dirty.extend(self.world.backings.all().map(|(key, _)| Derived::BackingTold(key.clone())));
+        dirty.extend(self.needs.all().cloned().map(Derived::Credential));
         for place in self.bindings.places() {
             dirty.insert(Derived::Served(place.clone()));
             dirty.insert(Derived::Sent(place));
@@ -264,6 +306,7 @@ impl Graph {
     fn take_gateway(&mut self, key: &Key, new: Option<Arc<Gateway>>, dirty: &mut Dirty) {
         let old = self.world.gateways.set(key, new.clone());
         dirty.extend(self.lookers.of(&Thing::Gateway(key.clone())).cloned());
+        dirty.extend(self.lookers.of(&Thing::Gates).cloned());
         dirty.extend(self.world.pods_of_gateway.of(key).cloned().map(Derived::Pod));
         dirty.insert(Derived::Proxy(key.clone()));
         self.targeted_within(&key.namespace, dirty);
@@ -287,6 +330,7 @@ impl Graph {
             dirty.insert(Derived::Proxy(gateway.clone()));
             dirty.extend(self.world.pods_of_gateway.of(gateway).cloned().map(Derived::Pod));
         }
+        dirty.extend(self.lookers.of(&Thing::Gates).cloned());
     }
 
     fn find_ways(&mut self, dirty: &mut Dirty) {
@@ -342,7 +386,10 @@ impl Graph {
                 | Derived::Proxy(_)
                 | Derived::RoutesTold(_)
                 | Derived::RuleTold(_)
-                | Derived::RouteTold(..) => None,
+                | Derived::RouteTold(..)
+                | Derived::ServersTold(_)
+                | Derived::BackingTold(_)
+                | Derived::Credential(_) => None,
             })
             .collect();
         spaces.iter().for_each(|space| self.targeted_within(space, dirty));

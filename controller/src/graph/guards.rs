@@ -62,9 +62,19 @@ impl Graph {
         let asks = [Ask::Gateway(gateway.clone()), Ask::GatewayClass(class.to_owned())];
         looked.borrow_mut().extend(asks.map(Thing::Ruled));
         let root = &*self.mesh.root_namespace;
-        let of_root = (*root != *gateway.namespace).then(|| self.policies_in(root)).into_iter().flatten();
-        let policies = self.policies_in(&gateway.namespace).chain(of_root);
-        let found = attach::to_proxy(&self.mesh, Proxy { gateway, class, selectable: None }, policies);
+        let spaces = [&*gateway.namespace, root];
+        let spaces = &spaces[..if *root == *gateway.namespace { 1 } else { 2 }];
+        if !self.is_gate(found) {
+            let policies = spaces.iter().flat_map(|space| self.policies_in(space));
+            let found = attach::to_proxy(&self.mesh, Proxy { gateway, class, selectable: None }, policies);
+            return self.guards(gateway, &gateway.to_string(), found);
+        }
+        // Gateways are selected by the labels of their pods too.
+        looked.borrow_mut().extend(spaces.iter().map(|space| Thing::Policies((*space).into())));
+        let labels = self.labels_of(gateway);
+        let all = spaces.iter().flat_map(|space| self.world.policies.within(space));
+        let policies = all.map(|(key, policy)| (key, &**policy));
+        let found = attach::to_proxy(&self.mesh, Proxy { gateway, class, selectable: Some(&labels) }, policies);
         self.guards(gateway, &gateway.to_string(), found)
     }
 

@@ -6,14 +6,19 @@
 
 mod attached;
 mod authors;
+mod backing;
 mod bindings;
 mod build;
+mod credentials;
 mod dirty;
 mod eyes;
+mod gates;
 mod guards;
 mod hosts;
+mod listeners;
 mod proxies;
 mod resource;
+mod servers;
 mod told;
 mod world;
 
@@ -21,7 +26,7 @@ mod world;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -31,17 +36,18 @@ use lateen_xds::{resource::Version, server::Publish};
 
 pub use authors::{ACCEPTED, REPLACED, RESOLVED, UNSUPPORTED};
 use bindings::{Binding, Bindings};
+use credentials::{Need, Needs};
 use resource::Resource;
 pub use resource::{gateway_group, node_group};
-pub use told::{Enforcing, Kind, Object, ParentTold, Reporter, Told};
+pub use told::{Enforcing, Kind, ListenerTold, Object, ParentTold, Reporter, Told};
 use world::{Index, World};
 
 use crate::{
     derive::{Mesh, backend::ServiceName, targets::Ask},
     facts::{
-        AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, Node,
-        PeerAuthentication, Pod, ReferenceGrant, Route, RouteKind, Service, ServiceEntry, VirtualService,
-        WorkloadEntry,
+        AuthorizationPolicy, BackendTls, DestinationRule, EndpointSlice, Gateway, GatewayClass, Lookup, Namespace,
+        Node, PeerAuthentication, Pod, ReferenceGrant, Route, RouteKind, Servers, Service, ServiceEntry, Source,
+        VirtualService, WorkloadEntry,
     },
 };
 
@@ -63,6 +69,11 @@ pub enum Update {
     Rule(Key, Option<Arc<DestinationRule>>),
     Route(RouteKind, Key, Option<Arc<Route>>),
     Grant(Key, Option<Arc<ReferenceGrant>>),
+    /// A Gateway of the mesh's own API.
+    Servers(Key, Option<Arc<Servers>>),
+    Backing(Key, Option<Arc<BackendTls>>),
+    /// What was found of a Secret or ConfigMap that was asked for.
+    Credential(Source, Lookup),
 }
 
 /// What is derived together.
@@ -94,6 +105,12 @@ enum Derived {
     RuleTold(Key),
     /// What the author of a route of the Gateway API is told.
     RouteTold(RouteKind, Key),
+    /// What the author of a Gateway of the mesh's own API is told.
+    ServersTold(Key),
+    /// What the author of a backend TLS policy is told.
+    BackingTold(Key),
+    /// What a proxy is given for TLS.
+    Credential(Need),
 }
 
 /// A service at a Gateway.
@@ -104,14 +121,16 @@ struct Place {
 }
 
 /// Derivations of one layer depend on nothing of their own layer or of later ones: who is bound to a waypoint is known
-/// before how it serves them, and where routes lead to before how that is sent to.
-const LAYERS: [Layer; 4] = [Layer::Objects, Layer::Routes, Layer::Destinations, Layer::Authors];
+/// before how it serves them, where routes lead to before how that is sent to, and all of it before what it takes of
+/// Secrets.
+const LAYERS: [Layer; 5] = [Layer::Objects, Layer::Routes, Layer::Destinations, Layer::Credentials, Layer::Authors];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layer {
     Objects,
     Routes,
     Destinations,
+    Credentials,
     Authors,
 }
 
@@ -130,7 +149,12 @@ impl Derived {
             | Self::Ways => Layer::Objects,
             Self::Served(_) | Self::Proxy(_) => Layer::Routes,
             Self::Sent(_) => Layer::Destinations,
-            Self::RoutesTold(_) | Self::RuleTold(_) | Self::RouteTold(..) => Layer::Authors,
+            Self::Credential(_) => Layer::Credentials,
+            Self::RoutesTold(_)
+            | Self::RuleTold(_)
+            | Self::RouteTold(..)
+            | Self::ServersTold(_)
+            | Self::BackingTold(_) => Layer::Authors,
         }
     }
 }
@@ -153,6 +177,18 @@ enum Thing {
     Grants(Arc<str>),
     /// The hosts of a service entry.
     Entry(Key),
+    /// All policies of a namespace.
+    Policies(Arc<str>),
+    /// A Gateway of the mesh's own API, with the virtual services bound to it.
+    Servers(Key),
+    /// Every Gateway of the mesh's own API.
+    AllServers,
+    /// Which gateways there are, and what their pods carry.
+    Gates,
+    /// The backend TLS policies for a service.
+    Backing(Key),
+    /// What was found of a Secret or ConfigMap.
+    Credential(Source),
 }
 
 /// What is different now.
@@ -164,6 +200,8 @@ pub struct Delta {
     pub conditions: Vec<Told>,
     /// Policies whose enforcement begins anew.
     pub enforcing: Vec<Enforcing>,
+    /// All Secrets and ConfigMaps that proxies need, where that differs from what was said before.
+    pub asked: Option<BTreeSet<Source>>,
 }
 
 /// A resource as it was last published: by its version, since keeping its bytes would keep everything twice.
@@ -186,6 +224,8 @@ struct Made {
     bound: Vec<Binding>,
     /// Where it sends to.
     uses: Vec<Place>,
+    /// What it needs of Secrets.
+    needs: Vec<Need>,
 }
 
 /// The objects, what was derived from them, and how the two hang together.
@@ -201,6 +241,9 @@ pub struct Graph {
     looked_at: HashMap<Derived, Vec<Thing>>,
     lookers: Index<Thing, Derived>,
     bindings: Bindings,
+    needs: Needs,
+    /// Whatever is looked for of Secrets and ConfigMaps.
+    asked: BTreeSet<Source>,
 }
 
 impl Graph {
@@ -215,6 +258,8 @@ impl Graph {
             looked_at: HashMap::new(),
             lookers: Index::default(),
             bindings: Bindings::default(),
+            needs: Needs::default(),
+            asked: BTreeSet::new(),
         }
     }
 
@@ -235,6 +280,7 @@ impl Graph {
         }
         self.targeted(&mut dirty);
         let mut delta = Delta::default();
+        let asked_before = self.asked.clone();
         let mut put = Vec::new();
         for layer in LAYERS {
             let now: Vec<Derived> = dirty.extract_if(|derived| derived.layer() == layer).collect();
@@ -243,6 +289,10 @@ impl Graph {
             }
         }
         delta.changes.append(&mut put);
+        if self.asked != asked_before {
+            self.world.credentials.retain(|source, _| self.asked.contains(source));
+            delta.asked = Some(self.asked.clone());
+        }
         delta
     }
 
@@ -273,6 +323,7 @@ impl Graph {
             self.tell(told, delta);
         }
         self.looks_at(derived, made.looked_at);
+        self.needs.note(derived, made.needs, dirty);
         let mut differ = self.bindings.bind(derived, made.bound, dirty);
         differ.extend(self.bindings.send(derived, made.uses, dirty));
         for service in differ {
@@ -291,8 +342,8 @@ impl Graph {
             return;
         }
         // To say nothing of what nothing was ever said of is no news.
-        let is_silence = before.is_none() && told.words.is_empty() && told.parents.is_empty() && !told.was_said;
-        if before == Some(&told) || is_silence {
+        let is_no_news = before.is_none() && told.is_silence() && !told.was_said;
+        if before == Some(&told) || is_no_news {
             return;
         }
         delta.conditions.push(told.clone());
@@ -309,8 +360,16 @@ impl Graph {
         };
         for key in old.iter().flatten().filter(|key| !new.contains(key)) {
             self.lookers.remove(key, derived);
+            if let Thing::Credential(source) = key
+                && self.lookers.of(key).next().is_none()
+            {
+                self.asked.remove(source);
+            }
         }
         for key in new {
+            if let Thing::Credential(source) = &key {
+                self.asked.insert(source.clone());
+            }
             self.lookers.add(key, derived);
         }
     }

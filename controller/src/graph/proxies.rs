@@ -6,11 +6,12 @@ use lateen_cluster::store::Key;
 use lateen_types::label::Labels;
 use lateen_wire::type_url;
 
-use super::{Graph, Made, Place, Thing, bindings::Bound, guards::Guard, resource};
+use super::{Graph, Made, Place, Thing, bindings::Bound, credentials::Need, guards::Guard, listeners, resource};
 use crate::{
     derive::{
         backend::{Backend, ServiceName},
         destination::{self, Asker, Merged},
+        gate::Secrets as _,
         host_matches, proxy, served, waypoint,
     },
     facts::DestinationRule,
@@ -56,25 +57,34 @@ impl Graph {
         };
         let labels = self.labels_of(&place.gateway);
         let merged = self.merged((&place.gateway, &labels), &place.service);
+        let eyes = self.eyes(&place.gateway, &looked);
         let around = destination::Around {
-            namespace: &place.gateway.namespace,
+            gateway: &place.gateway,
+            look: &|source| eyes.look(source),
             connect_timeout: self.mesh.proxies.connect_timeout,
             merged: merged.as_ref(),
-            backing: &|_| None,
+            backing: &|port| eyes.backing(&backend, port),
         };
         let made = destination::derive(&backend, around);
         let name = proxy::name_at(&place.gateway, &place.service);
+        let need = |wanted| Need { gateway: place.gateway.clone(), wanted };
         Made {
             resources: vec![resource::own(type_url::DESTINATION, &name, &made.destination, &place.gateway)],
+            needs: made.wanted.into_iter().map(need).collect(),
             looked_at: taken(looked),
             ..Made::default()
         }
     }
 
-    /// A waypoint itself.
+    /// A waypoint or gateway itself.
     pub(super) fn proxy(&self, key: &Key) -> Made {
-        let Some(found) = self.found(key).filter(|found| waypoint::is_ours(found.gateway)) else {
-            return Made::default();
+        let found = self.found(key);
+        if let Some(found) = found.filter(|found| self.is_gate(*found)) {
+            return self.gate(key, found);
+        }
+        let Some(found) = found.filter(|found| waypoint::is_ours(found.gateway)) else {
+            let gateway = self.world.gateways.find(key).map(|gateway| &**gateway);
+            return Made { told: vec![listeners::silent(key, gateway)], ..Made::default() };
         };
         let mut labels = self.labels_of(key);
         labels.retain(|label, _| self.world.label_keys.contains_key(label));
@@ -92,6 +102,7 @@ impl Graph {
         let proxy = resource::own(type_url::PROXY, &key.to_string(), &made, key);
         Made {
             resources: guards.iter().map(Guard::resource).chain([proxy]).collect(),
+            told: vec![listeners::told_of_waypoint(key, found.gateway)],
             looked_at: taken(looked),
             ..Made::default()
         }

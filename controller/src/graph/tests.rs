@@ -1,6 +1,7 @@
 //! The graph against the slow, obvious way: deriving everything anew from the same objects.
 
 mod attached;
+mod gates;
 mod guards;
 mod rules;
 mod show;
@@ -18,7 +19,8 @@ use super::*;
 use crate::{
     derive::{
         tests::{
-            mesh, read_entry, read_external, read_gateway, read_peer, read_policy, read_route, read_routes, read_rule,
+            mesh, read_backing, read_entry, read_external, read_gateway, read_peer, read_policy, read_route,
+            read_routes, read_rule, read_servers,
         },
         word::Word,
     },
@@ -132,7 +134,7 @@ fn gateway(random: &mut StdRng) -> Gateway {
 fn class(random: &mut StdRng) -> GatewayClass {
     let traffic = [None, Some(Traffic::All), Some(Traffic::Workload)][random.random_range(0..3)];
     let binding = random.random::<bool>().then_some(InboundBinding { proxy: true, port: 15088 });
-    GatewayClass { traffic, binding }
+    GatewayClass { traffic, binding, controller: String::new() }
 }
 
 fn slice(random: &mut StdRng, namespace: &str) -> EndpointSlice {
@@ -177,7 +179,8 @@ fn virtual_service(random: &mut StdRng) -> VirtualService {
         route = json!({"delegate": {"name": "a", "namespace": space}});
     }
     let created = format!("2026-01-0{}T00:00:00Z", random.random_range(1..4));
-    read_routes("v", &created, json!({"hosts": hosts, "exportTo": export, "http": [route]}))
+    let gateways = [json!([]), json!(["mesh", "shop/a"]), json!(["a", "web/b"])][random.random_range(0..3)].clone();
+    read_routes("v", &created, json!({"hosts": hosts, "exportTo": export, "gateways": gateways, "http": [route]}))
 }
 
 fn attached(random: &mut StdRng, kind: RouteKind) -> Route {
@@ -188,6 +191,49 @@ fn attached(random: &mut StdRng, kind: RouteKind) -> Route {
         "rules": [{"backendRefs": [{"name": to, "namespace": other, "port": 80}]}]});
     let created = format!("2026-01-0{}T00:00:00Z", random.random_range(1..4));
     read_route(kind, &created, spec)
+}
+
+fn servers(random: &mut StdRng) -> Servers {
+    let host = ["*", "*.example", "./x.example", "web/*"][random.random_range(0..4)];
+    let protocol = ["HTTP", "TCP"][random.random_range(0..2)];
+    let spec = json!({"selector": labels(random), "servers": [{"hosts": [host],
+        "port": {"number": random.random_range(80..82), "name": "p", "protocol": protocol}}]});
+    read_servers(&format!("2026-01-0{}T00:00:00Z", random.random_range(1..4)), spec)
+}
+
+fn backing(random: &mut StdRng) -> BackendTls {
+    let name = ["a", "b"][random.random_range(0..2)];
+    let host = ["x.example", "y.example"][random.random_range(0..2)];
+    let mut spec = json!({"targetRefs": [{"group": "", "kind": "Service", "name": name}],
+        "validation": {"wellKnownCACertificates": "System", "hostname": host}});
+    if random.random() {
+        spec["targetRefs"][0]["sectionName"] = json!("p");
+    }
+    read_backing(&format!("2026-01-0{}T00:00:00Z", random.random_range(1..4)), spec)
+}
+
+fn gate(random: &mut StdRng) -> Gateway {
+    let from = ["All", "Same"][random.random_range(0..2)];
+    let mut listener = |name: &str, protocol: &str| {
+        let hostname = [None, Some("x.example"), Some("*.example")][random.random_range(0..3)];
+        json!({"name": name, "port": random.random_range(80..82), "protocol": protocol, "hostname": hostname,
+            "allowedRoutes": {"namespaces": {"from": from}}})
+    };
+    let spec = json!({"gatewayClassName": "istio", "listeners": [listener("l", "HTTP"), listener("m", "HTTP"),
+        listener("t", "TCP")]});
+    read_gateway(json!({}), json!({}), spec, json!([]))
+}
+
+fn attached_to_gate(random: &mut StdRng, kind: RouteKind) -> Route {
+    let mut place = || (["a", "b", "c"][random.random_range(0..3)], SPACES[random.random_range(0..SPACES.len())]);
+    let ((parent, space), (to, other)) = (place(), place());
+    let section = [None, Some("l"), Some("t")][random.random_range(0..3)];
+    let mut spec = json!({"parentRefs": [{"name": parent, "namespace": space, "sectionName": section}],
+        "rules": [{"backendRefs": [{"name": to, "namespace": other, "port": 80}]}]});
+    if kind == RouteKind::Http && random.random() {
+        spec["hostnames"] = json!(["x.example"]);
+    }
+    read_route(kind, &format!("2026-01-0{}T00:00:00Z", random.random_range(1..4)), spec)
 }
 
 fn rule(random: &mut StdRng) -> DestinationRule {
@@ -216,7 +262,7 @@ fn peer_policy(random: &mut StdRng, name: &str) -> PeerAuthentication {
 fn update(random: &mut StdRng) -> Update {
     let key = key(random);
     let there = random.random_ratio(3, 4);
-    match random.random_range(0..18) {
+    match random.random_range(0..22) {
         0 => {
             let name = Key::new("", SPACES[random.random_range(0..SPACES.len())]);
             let namespace = Namespace {
@@ -259,7 +305,14 @@ fn update(random: &mut StdRng) -> Update {
             let grant = ReferenceGrant { spec: spec.expect("a grant") };
             Update::Grant(key, there.then(|| Arc::new(grant)))
         }
-        16 => Update::Class(Key::new("", "istio-waypoint"), there.then(|| Arc::new(class(random)))),
+        16 => Update::Servers(key, there.then(|| Arc::new(servers(random)))),
+        17 => Update::Backing(key, there.then(|| Arc::new(backing(random)))),
+        18 => Update::Gateway(key, there.then(|| Arc::new(gate(random)))),
+        19 => {
+            let kind = [RouteKind::Http, RouteKind::Tcp][random.random_range(0..2)];
+            Update::Route(kind, key, there.then(|| Arc::new(attached_to_gate(random, kind))))
+        }
+        20 => Update::Class(Key::new("", "istio-waypoint"), there.then(|| Arc::new(class(random)))),
         _ => {
             let made = peer_policy(random, &key.name);
             Update::Peer(key, there.then(|| Arc::new(made)))
@@ -298,6 +351,9 @@ impl Objects {
             Update::Route(RouteKind::Http, key, _) => (13, key.clone()),
             Update::Route(_, key, _) => (14, key.clone()),
             Update::Grant(key, _) => (15, key.clone()),
+            Update::Servers(key, _) => (16, key.clone()),
+            Update::Backing(key, _) => (17, key.clone()),
+            Update::Credential(source, _) => panic!("{source} was asked for by nobody"),
         };
         self.updates.insert(place, update.clone());
     }
@@ -312,10 +368,16 @@ impl Objects {
     }
 }
 
+const OF_ROUTES: [Reporter; 4] = [Reporter::Routes, Reporter::Parents, Reporter::Listeners, Reporter::Ancestors];
+
 /// What authors of routes and rules were told last.
 fn of_routes(graph: &Graph) -> Words {
-    let told = graph.told.values().filter(|told| [Reporter::Routes, Reporter::Parents].contains(&told.reporter));
-    let said = |told: &Told| told.words.iter().chain(told.parents.iter().flat_map(|one| &one.words)).cloned().collect();
+    let told = graph.told.values().filter(|told| OF_ROUTES.contains(&told.reporter) && !told.is_silence());
+    let said = |told: &Told| {
+        let parents = told.parents.iter().flat_map(|one| &one.words);
+        let listeners = told.listeners.iter().flat_map(|one| &one.words);
+        told.words.iter().chain(parents).chain(listeners).cloned().collect()
+    };
     told.map(|told| (told.object.clone(), said(told))).collect()
 }
 

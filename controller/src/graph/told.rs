@@ -18,6 +18,11 @@ pub enum Kind {
     VirtualService,
     DestinationRule,
     Route(RouteKind),
+    /// Of the Gateway API.
+    Gateway,
+    /// A Gateway of the mesh's own API.
+    Servers,
+    BackendTlsPolicy,
 }
 
 /// One object.
@@ -46,6 +51,10 @@ pub enum Reporter {
     Routes,
     /// What becomes of the Gateway API's routes at each parent.
     Parents,
+    /// What becomes of a Gateway's listeners.
+    Listeners,
+    /// What becomes of a backend TLS policy at each Gateway.
+    Ancestors,
 }
 
 impl Reporter {
@@ -59,6 +68,8 @@ impl Reporter {
             Self::Enforcement => "lateen-enforcement",
             Self::Routes => "lateen-routes",
             Self::Parents => "lateen-parents",
+            Self::Listeners => "lateen-listeners",
+            Self::Ancestors => "lateen-ancestors",
         }
     }
 }
@@ -68,6 +79,21 @@ impl Reporter {
 pub struct ParentTold {
     /// As the route names it.
     pub reference: ParentRef,
+    /// The name under which it is said.
+    pub controller: &'static str,
+    /// The conditions.
+    pub words: Vec<Word>,
+}
+
+/// What is said of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTold {
+    /// Its name.
+    pub name: String,
+    /// The routes it takes.
+    pub kinds: Vec<RouteKind>,
+    /// How many routes are attached.
+    pub attached: usize,
     /// The conditions.
     pub words: Vec<Word>,
 }
@@ -83,12 +109,35 @@ pub struct Told {
     pub generation: i64,
     /// The conditions, all of this reporter's.
     pub words: Vec<Word>,
-    /// Of a route of the Gateway API: the conditions at each of its parents.
+    /// Of a route of the Gateway API: the conditions at each of its parents; of a backend TLS policy at each Gateway.
     pub parents: Vec<ParentTold>,
+    /// Of a Gateway: what is said of each of its listeners.
+    pub listeners: Vec<ListenerTold>,
     /// Whether the object shows words of this reporter's, perhaps of an earlier process's.
     pub was_said: bool,
     /// Whether the object is gone, so that nobody is to be told.
     pub is_gone: bool,
+}
+
+impl Told {
+    /// Nothing yet.
+    pub fn new(object: Object, reporter: Reporter) -> Self {
+        Self {
+            object,
+            reporter,
+            generation: 0,
+            words: Vec::new(),
+            parents: Vec::new(),
+            listeners: Vec::new(),
+            was_said: false,
+            is_gone: false,
+        }
+    }
+
+    /// Whether it takes back what was said.
+    pub fn is_silence(&self) -> bool {
+        self.words.is_empty() && self.parents.is_empty() && self.listeners.is_empty()
+    }
 }
 
 /// A policy whose enforcement begins anew, or ends.

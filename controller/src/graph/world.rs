@@ -9,12 +9,16 @@ use std::{
 
 use lateen_cluster::store::Key;
 
-use super::attached::{Parent, RouteName};
+use super::{
+    attached::{Parent, RouteName},
+    servers::gateway_named,
+};
 
-use crate::derive::destination;
+use crate::derive::{backing, destination};
 use crate::facts::{
-    AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, Node, PeerAuthentication,
-    Pod, ReferenceGrant, Route, RouteKind, Service, ServiceEntry, VirtualService, WorkloadEntry,
+    AuthorizationPolicy, BackendTls, DestinationRule, EndpointSlice, Gateway, GatewayClass, Lookup, Namespace, Node,
+    PeerAuthentication, Pod, ReferenceGrant, Route, RouteKind, Servers, Service, ServiceEntry, Source, VirtualService,
+    WorkloadEntry,
 };
 
 /// Objects of one kind, by namespace.
@@ -169,6 +173,15 @@ pub(super) struct World {
     /// Routes of the Gateway API by what they are attached to.
     pub(super) routes_of: Index<Parent, RouteName>,
     pub(super) grants: Objects<ReferenceGrant>,
+    /// Gateways of the mesh's own API.
+    pub(super) servers: Objects<Servers>,
+    /// Virtual services by the Gateways they name.
+    pub(super) services_at: Index<Key>,
+    pub(super) backings: Objects<BackendTls>,
+    /// Backend TLS policies by the services they name.
+    pub(super) backings_of: Index<Key>,
+    /// What was found of the Secrets and ConfigMaps that somebody looks for.
+    pub(super) credentials: HashMap<Source, Lookup>,
     /// The keys of labels by which destination rules choose endpoints, and how many do.
     pub(super) label_keys: BTreeMap<String, usize>,
 }
@@ -201,6 +214,12 @@ impl World {
     ) -> Option<Arc<VirtualService>> {
         let old = self.virtual_services.set(key, new.clone());
         self.wild_services.remove(key);
+        let places = |one: &VirtualService| -> Vec<Key> {
+            let named = one.spec.gateways.iter().filter(|name| *name != "mesh");
+            named.map(|name| gateway_named(name, &key.namespace)).collect()
+        };
+        old.iter().flat_map(|one| places(one)).for_each(|place| self.services_at.remove(&place, key));
+        new.iter().flat_map(|one| places(one)).for_each(|place| self.services_at.add(place, key));
         for host in old.iter().flat_map(|one| &one.spec.hosts) {
             self.services_of_host.remove(&fqdn(host), key);
         }
@@ -269,6 +288,18 @@ impl World {
             }
         }
         (old, !known.iter().eq(self.label_keys.keys()))
+    }
+
+    /// Sets or removes a backend TLS policy; what was there before.
+    pub(super) fn set_backing(&mut self, key: &Key, new: Option<Arc<BackendTls>>) -> Option<Arc<BackendTls>> {
+        let old = self.backings.set(key, new.clone());
+        for service in old.iter().flat_map(|one| backing::targets(key, one)) {
+            self.backings_of.remove(&service, key);
+        }
+        for service in new.iter().flat_map(|one| backing::targets(key, one)) {
+            self.backings_of.add(service, key);
+        }
+        old
     }
 
     /// Sets or removes a policy; what was there before.

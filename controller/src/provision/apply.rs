@@ -36,6 +36,11 @@ pub fn gateways() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, "v1", "Gateway"), "gateways")
 }
 
+/// Those of the mesh's own API.
+pub fn servers() -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("networking.istio.io", "v1", "Gateway"), "gateways")
+}
+
 /// Their classes.
 pub fn classes() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, "v1", "GatewayClass"), "gatewayclasses")

@@ -8,6 +8,8 @@ use kube::core::DynamicObject;
 use lateen_cluster::{api::StatusCondition, labels, store::Reading};
 use serde::Deserialize;
 
+use crate::facts::GatewayListener;
+
 /// Labels or annotations.
 pub type Words = BTreeMap<String, String>;
 
@@ -25,7 +27,7 @@ pub struct Wanted {
     /// Its annotations.
     pub annotations: Words,
     /// Its listeners.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<GatewayListener>,
     /// What its author says of its address.
     pub address: Address,
     /// What is written below `infrastructure`.
@@ -41,20 +43,6 @@ pub struct Held {
     pub places: Vec<Place>,
     /// `Accepted` and `Programmed`.
     pub conditions: Vec<StatusCondition>,
-}
-
-/// One listener.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Listener {
-    /// Its name.
-    #[serde(default)]
-    pub name: String,
-    /// Its port.
-    #[serde(default)]
-    pub port: u16,
-    /// Its protocol, as written.
-    #[serde(default)]
-    pub protocol: String,
 }
 
 /// What an author says of addresses.
@@ -107,7 +95,6 @@ pub struct Parameters {
 #[serde(rename_all = "camelCase", default)]
 struct WrittenSpec {
     gateway_class_name: String,
-    listeners: Vec<Listener>,
     addresses: Vec<WrittenAddress>,
     infrastructure: Option<Infrastructure>,
 }
@@ -131,6 +118,11 @@ impl Wanted {
                 Err(error) => return Reading::Unreadable(format!("spec: {error}")),
             },
         };
+        let listeners = match crate::facts::Gateway::read(object) {
+            Reading::Value(gateway) => gateway.listeners,
+            Reading::Nothing => Vec::new(),
+            Reading::Unreadable(why) => return Reading::Unreadable(why),
+        };
         // What is on its way out is not repaired.
         if object.metadata.deletion_timestamp.is_some() {
             return Reading::Nothing;
@@ -142,7 +134,7 @@ impl Wanted {
             class: spec.gateway_class_name,
             labels: meta.labels.unwrap_or_default(),
             annotations: meta.annotations.unwrap_or_default(),
-            listeners: spec.listeners,
+            listeners,
             address: address_of(&spec.addresses),
             infrastructure: spec.infrastructure.unwrap_or_default(),
             held: Held::read(object),

@@ -2,7 +2,7 @@
 //!
 //! In: the Gateway, its class, what the installation says, overlays. Out: objects, or why there can be none.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use lateen_cluster::{labels, store::Key};
 use serde_json::{Value, json};
@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 use super::{
     classes::{Class, Role},
     defaults::Defaults,
-    facts::{Address, Listener, Wanted, Words},
+    facts::{Address, Wanted, Words},
     overlay::{self, Overlays},
     pod,
 };
-use crate::derive::Mesh;
+use crate::{
+    derive::{Mesh, gate::judge},
+    facts::{GatewayListener, Servers, selects},
+};
 
 /// The kinds of objects that are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,6 +77,8 @@ pub struct Around<'a> {
     pub mesh: &'a Mesh,
     /// The cluster's network.
     pub network: &'a str,
+    /// Gateways of the mesh's own API, which gateways listen by where they select their pods.
+    pub servers: &'a [Arc<Servers>],
 }
 
 /// Why a Gateway cannot be run: a reason of its condition `Accepted`, and words for its author.
@@ -248,7 +253,7 @@ impl Maker<'_> {
             "type": kind,
             "ipFamilyPolicy": "PreferDualStack",
             "selector": self.selector(),
-            "ports": ports(&wanted.listeners, class.role),
+            "ports": self.ports(),
         });
         match (&wanted.address, kind) {
             (Address::Ip(ip), "LoadBalancer") => spec["loadBalancerIP"] = json!(ip.to_string()),
@@ -289,12 +294,41 @@ fn copied(words: &Words) -> Words {
 const STATUS_PORT: u16 = 15021;
 const HBONE_PORT: u16 = 15008;
 
-/// The Service's ports: one for each port of a listener, whoever of several listeners names it first.
-fn ports(listeners: &[Listener], role: Role) -> Vec<Value> {
+impl Maker<'_> {
+    /// The listeners' ports, then those of the servers that select the pods.
+    fn ports(&self) -> Vec<Value> {
+        let role = self.subject.class.role;
+        let mut all = ports(&self.subject.wanted.listeners, role);
+        if role == Role::Waypoint {
+            return all;
+        }
+        let labels = self.labels();
+        let selecting = self.around.servers.iter().filter(|one| selects(&one.spec.selector, &labels));
+        for port in selecting.flat_map(|one| &one.spec.servers).map(|server| &server.port) {
+            let is_free = all.iter().all(|known| known["port"] != port.number);
+            if !is_free || port.number == 0 || judge::OWN.contains(&port.number) {
+                continue;
+            }
+            let name = format!("port-{}", port.number);
+            let mut made = json!({"name": name, "port": port.number, "targetPort": port.number, "protocol": "TCP"});
+            if let Some(words) = app_protocol(&port.protocol.to_ascii_uppercase()) {
+                made["appProtocol"] = json!(words);
+            }
+            all.push(made);
+        }
+        all
+    }
+}
+
+/// The Service's ports: one for each port of a listener, whoever of several listeners names it first. A gateway's listener
+/// that is not accepted is listened on by nobody.
+fn ports(listeners: &[GatewayListener], role: Role) -> Vec<Value> {
     let mut ports =
         vec![json!({"name": "status-port", "port": STATUS_PORT, "targetPort": STATUS_PORT, "protocol": "TCP"})];
     let mut seen = BTreeMap::from([(STATUS_PORT, ())]);
-    for listener in listeners {
+    let judged = judge::judge(listeners, role == Role::Waypoint);
+    let open = listeners.iter().zip(&judged).filter(|(_, judged)| role == Role::Waypoint || judged.is_accepted());
+    for (listener, _) in open {
         if listener.port == 0 || seen.insert(listener.port, ()).is_some() {
             continue;
         }
@@ -318,7 +352,7 @@ fn ports(listeners: &[Listener], role: Role) -> Vec<Value> {
 }
 
 /// At most 63 letters, and no two alike: the port is part of it where a listener's name is not all its own.
-fn port_name(listener: &Listener) -> String {
+fn port_name(listener: &GatewayListener) -> String {
     let fits = !listener.name.is_empty() && listener.name.len() <= NAME_MAX && !listener.name.contains('.');
     if fits && listener.name != "status-port" { listener.name.clone() } else { format!("port-{}", listener.port) }
 }

@@ -8,6 +8,7 @@ use super::{
     classes::Role,
     facts::{ACCEPTED, Address, Held, PROGRAMMED, Place, Wanted},
 };
+use crate::derive::gate::judge;
 
 /// What became of a Gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub fn report(key: &Key, wanted: &Wanted, outcome: &Outcome, domain: &str) -> He
     }
     let accepted = match outcome {
         Outcome::Refused { reason, message } => (false, *reason, message.clone()),
+        Outcome::Made { role: Role::Gateway, .. } => listening(wanted),
         Outcome::Failed(_) | Outcome::Elsewhere(_) | Outcome::Made { .. } => {
             (true, "Accepted", "Lateen runs this Gateway".to_owned())
         }
@@ -59,6 +61,20 @@ pub fn report(key: &Key, wanted: &Wanted, outcome: &Outcome, domain: &str) -> He
         })
         .collect();
     Held { places, conditions }
+}
+
+/// Whether a gateway has something to listen on.
+fn listening(wanted: &Wanted) -> (bool, &'static str, String) {
+    let judged = judge::judge(&wanted.listeners, false);
+    let refused = wanted.listeners.iter().zip(&judged).filter_map(|(listener, judged)| {
+        let why = judged.why_not()?;
+        Some(format!("listener {}: {}", listener.name, why.message))
+    });
+    let refused: Vec<String> = refused.collect();
+    match refused.len() {
+        0 => (true, "Accepted", "Lateen runs this Gateway".to_owned()),
+        some => (some < judged.len(), "ListenersNotValid", refused.join("; ")),
+    }
 }
 
 fn places(key: &Key, wanted: &Wanted, outcome: &Outcome, domain: &str) -> Vec<Place> {
@@ -97,9 +113,8 @@ fn programmed(wanted: &Wanted, outcome: &Outcome, places: &[Place]) -> (bool, &'
     if places.is_empty() {
         return (false, "AddressNotAssigned", "its Service has no address yet".to_owned());
     }
-    if role == Role::Gateway {
-        let words = "this version serves waypoints only: its pods listen on none of these listeners' ports";
-        return (false, "Invalid", words.to_owned());
+    if let (Role::Gateway, (false, _, why)) = (role, listening(wanted)) {
+        return (false, "Invalid", why);
     }
     let was = wanted.held.conditions.iter().any(|one| one.type_ == PROGRAMMED && one.status == "True");
     match (available, was) {

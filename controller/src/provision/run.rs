@@ -27,7 +27,7 @@ use super::{
 use crate::{
     derive::Mesh,
     events::{self, About},
-    facts::{Age, Namespace},
+    facts::{Age, Namespace, Servers},
     leader::Leading,
     settings::Settings,
 };
@@ -78,6 +78,7 @@ struct Known {
     gateways: Store<Wanted>,
     classes: Store<Announced>,
     overlays: Store<Layer>,
+    servers: Store<Servers>,
     made: HashMap<Kind, Store<Present>>,
 }
 
@@ -240,12 +241,16 @@ impl Provisioner {
             Err(why) => return Ok(Err(refused(why))),
         };
         let root = self.namespaces.find(&Key::new("", &mesh.root_namespace));
+        let mut servers = known.servers.snapshot();
+        servers.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let servers: Vec<Arc<Servers>> = servers.into_iter().map(|(_, servers)| servers).collect();
         let around = Around {
             namespace: &self.place.namespace,
             revision: &self.place.revision,
             defaults: &self.defaults,
             mesh,
             network: root.as_ref().map_or("", |root| root.network.as_str()),
+            servers: &servers,
         };
         Ok(plan::plan(subject, &overlays, around).map_err(refused))
     }
@@ -396,7 +401,16 @@ fn follow(
         all.push(Box::pin(store::follow(api, ours.clone(), store.clone(), noted)));
         made.insert(kind, store);
     }
-    let known = Known { gateways: Store::default(), classes: Store::default(), overlays: Store::default(), made };
+    let known = Known {
+        gateways: Store::default(),
+        classes: Store::default(),
+        overlays: Store::default(),
+        servers: Store::default(),
+        made,
+    };
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &apply::servers());
+    let listener = Told::new(Servers::read, |_| Task::All, inbox, &left);
+    all.push(Box::pin(store::follow(api, watcher::Config::default(), known.servers.clone(), listener)));
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &apply::gateways());
     let listener = Told::new(Wanted::read, |key| Task::Gateway(key.clone()), inbox, &left);
     all.push(Box::pin(store::follow(api, watcher::Config::default(), known.gateways.clone(), listener)));

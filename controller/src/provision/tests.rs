@@ -12,7 +12,7 @@ use super::{
     plan::{self, Around, Kind, Planned, Refused, Subject},
     report::{self, Outcome},
 };
-use crate::derive::tests::mesh;
+use crate::derive::tests::{mesh, read_servers};
 
 fn wanted(class: &str, metadata: Value, more: Value) -> Wanted {
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "Gateway"));
@@ -42,7 +42,18 @@ fn planned(wanted: &Wanted, overlays: &[(&str, &str)]) -> Result<Vec<Planned>, R
     let (key, defaults, mesh) = (key(), Defaults::default(), mesh());
     let data = overlays.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
     let layer = Overlays::read("o", &data)?;
-    let around = Around { namespace: "istio-system", revision: "", defaults: &defaults, mesh: &mesh, network: "net1" };
+    let spec = json!({"selector": {"istio": "edge"}, "servers": [
+        {"hosts": ["*"], "port": {"number": 80, "name": "h", "protocol": "HTTP"}},
+        {"hosts": ["*"], "port": {"number": 9000, "name": "t", "protocol": "TCP"}}]});
+    let servers = [read_servers("2026-01-01T00:00:00Z", spec).into()];
+    let around = Around {
+        namespace: "istio-system",
+        revision: "",
+        defaults: &defaults,
+        mesh: &mesh,
+        network: "net1",
+        servers: &servers,
+    };
     plan::plan(Subject { key: &key, wanted, class }, &[layer], around)
 }
 
@@ -155,7 +166,8 @@ fn labels_and_annotations_are_passed_on_but_for_the_gateway_apis_own() {
 fn a_gateway_is_a_load_balancer_for_its_listeners() {
     let listeners = json!({"listeners": [
         {"name": "http", "port": 80, "protocol": "HTTP"}, {"name": "a", "port": 443, "protocol": "HTTPS"},
-        {"name": "b", "port": 443, "protocol": "HTTPS"}, {"name": "db.example", "port": 5432, "protocol": "TCP"},
+        {"name": "b", "port": 443, "protocol": "HTTPS", "hostname": "b.example"},
+        {"name": "odd", "port": 53, "protocol": "UDP"}, {"name": "db.example", "port": 5432, "protocol": "TCP"},
     ], "addresses": [{"value": "192.0.2.7"}]});
     let all = objects(&wanted("istio", json!({}), listeners), &[]);
     assert!(all.iter().all(|one| one.name == "w-istio"));
@@ -173,6 +185,13 @@ fn a_gateway_is_a_load_balancer_for_its_listeners() {
     let annotations = json!({"annotations": {"networking.istio.io/service-type": "ClusterIP",
         "gateway.istio.io/name-override": "edge", "gateway.istio.io/service-account": "known"}});
     let all = objects(&wanted("lateen", annotations, json!({})), &[]);
+    // Where servers of the mesh's own kind Gateway select its pods, it has their ports too.
+    let labels = json!({"infrastructure": {"labels": {"istio": "edge"}},
+        "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]});
+    let selected = objects(&wanted("istio", json!({}), labels), &[]);
+    let ports = find(&selected, Kind::Service)["spec"]["ports"].as_array().expect("ports").clone();
+    let numbers: Vec<u64> = ports.iter().filter_map(|port| port["port"].as_u64()).collect();
+    assert_eq!(numbers, [15021, 80, 9000]);
     assert_eq!(find(&all, Kind::Service)["spec"]["type"], "ClusterIP");
     assert!(
         all.iter().all(|one| one.name == "edge" && one.kind != Kind::ServiceAccount),
@@ -305,12 +324,16 @@ fn a_gateway_is_programmed_once_it_has_an_address_and_a_pod() {
     let fixed = super::tests::wanted("istio", json!({}), json!({"addresses": [{"value": "192.0.2.1"}]}));
     check(&fixed, &made(&[[192, 0, 2, 2]], 1), yes, ("False", "AddressNotUsable"));
     // Nobody is told that a gateway is there which listens on nothing.
-    let gateway = super::tests::wanted("istio", json!({}), json!({}));
+    let gateway = |listeners: Value| super::tests::wanted("istio", json!({}), json!({"listeners": listeners}));
+    let (http, odd) =
+        (json!({"name": "h", "port": 80, "protocol": "HTTP"}), json!({"name": "o", "port": 1, "protocol": "X"}));
     let Outcome::Made { service, places, is_internal, available, .. } = made(&[[192, 0, 2, 1]], 1) else {
         panic!("made")
     };
     let listening = Outcome::Made { service, places, role: Role::Gateway, is_internal, available };
-    check(&gateway, &listening, yes, ("False", "Invalid"));
+    check(&gateway(json!([odd])), &listening, ("False", "ListenersNotValid"), ("False", "Invalid"));
+    check(&gateway(json!([http, odd])), &listening, ("True", "ListenersNotValid"), ("True", "Programmed"));
+    check(&gateway(json!([http])), &listening, yes, ("True", "Programmed"));
 }
 
 #[test]

@@ -6,7 +6,10 @@ use lateen_wire::proxy::PathNormalization;
 use serde_json::Value;
 
 use super::{SettingsError, member};
-use crate::derive::proxy::{AccessLog, Defaults};
+use crate::{
+    derive::proxy::{AccessLog, Defaults},
+    facts::Topology,
+};
 
 pub(super) fn read(written: &Value) -> Result<Defaults, SettingsError> {
     let usual = Defaults::default();
@@ -15,6 +18,7 @@ pub(super) fn read(written: &Value) -> Result<Defaults, SettingsError> {
         normalization: normalization(written)?.unwrap_or(usual.normalization),
         connect_timeout: length(written, "connectTimeout")?.unwrap_or(usual.connect_timeout),
         detection_timeout: length(written, "protocolDetectionTimeout")?.unwrap_or(usual.detection_timeout),
+        topology: Topology::read(&written["defaultConfig"]).map_err(|reason| wrong("defaultConfig", reason))?,
     })
 }
 
@@ -62,13 +66,14 @@ mod tests {
     #[test]
     fn what_is_said_of_all_proxies() {
         assert_eq!(read(&json!({})), Ok(Defaults::default()));
-        let written = json!({"accessLogFile": "/dev/stdout", "accessLogEncoding": "JSON", "connectTimeout": "3s",
+        let written = json!({"defaultConfig": {"gatewayTopology": {"numTrustedProxies": 2}}, "accessLogFile": "/dev/stdout", "accessLogEncoding": "JSON", "connectTimeout": "3s",
             "protocolDetectionTimeout": "100ms", "pathNormalization": {"normalization": "MERGE_SLASHES"}});
         let expected = Defaults {
             access_log: Some(AccessLog { json: true, format: String::new() }),
             normalization: PathNormalization::MergeSlashes,
             connect_timeout: Duration::from_secs(3),
             detection_timeout: Duration::from_millis(100),
+            topology: Topology { trusted_proxies: Some(2), ..Topology::default() },
         };
         assert_eq!(read(&written), Ok(expected));
     }

@@ -1,4 +1,5 @@
-//! The status of routes of the Gateway API: an entry for each parent, beside those of other controllers.
+//! The status of routes of the Gateway API: an entry for each parent, beside those of other controllers; and of policies,
+//! which have one for each ancestor.
 //!
 //! The list is one value to the API server, so it is read and written as a whole, under the version that was read.
 
@@ -11,34 +12,46 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::wanted;
-use crate::{facts::CONTROLLER, graph::Told};
+use crate::{facts, graph::Told};
+
+/// Where entries are, and what in each says of whom it is.
+pub(super) struct List {
+    name: &'static str,
+    reference: &'static str,
+}
+
+/// Of a route.
+pub(super) const PARENTS: List = List { name: "parents", reference: "parentRef" };
+/// Of a policy.
+pub(super) const ANCESTORS: List = List { name: "ancestors", reference: "ancestorRef" };
 
 /// Writes what is told of the parents, where it differs from what is there.
-pub(super) async fn write(api: &Api<DynamicObject>, told: &Told) -> Result<(), kube::Error> {
+pub(super) async fn write(api: &Api<DynamicObject>, told: &Told, list: &List) -> Result<(), kube::Error> {
     let name = &told.object.key.name;
     let object = api.get_status(name).await?;
-    let parents = object.data.pointer("/status/parents").and_then(Value::as_array);
-    let held: Vec<Value> = parents.cloned().unwrap_or_default();
-    let new = merged(&held, told);
+    let held = object.data.get("status").and_then(|status| status.get(list.name)).and_then(Value::as_array);
+    let held: Vec<Value> = held.cloned().unwrap_or_default();
+    let new = merged(&held, told, list);
     if new == held {
         return Ok(());
     }
     let patch = json!({
         "metadata": {"resourceVersion": object.metadata.resource_version},
-        "status": {"parents": new},
+        "status": {list.name: new},
     });
     api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| ())
 }
 
 /// Others' entries as they are, then ours.
-fn merged(held: &[Value], told: &Told) -> Vec<Value> {
-    let (ours, others): (Vec<&Value>, Vec<&Value>) = held.iter().partition(|one| one["controllerName"] == CONTROLLER);
+fn merged(held: &[Value], told: &Told, list: &List) -> Vec<Value> {
+    let is_ours = |one: &&Value| one["controllerName"].as_str().is_some_and(facts::is_controller);
+    let (ours, others): (Vec<&Value>, Vec<&Value>) = held.iter().partition(is_ours);
     let made = told.parents.iter().map(|parent| {
         let reference = json!(parent.reference);
-        let before = ours.iter().find(|one| one["parentRef"] == reference).map(|one| one["conditions"].clone());
+        let before = ours.iter().find(|one| one[list.reference] == reference).map(|one| one["conditions"].clone());
         let before: Vec<StatusCondition> = Vec::deserialize(before.unwrap_or_default()).unwrap_or_default();
         let conditions: Vec<StatusCondition> = parent.words.iter().map(|word| wanted(told, word, &before)).collect();
-        json!({"parentRef": reference, "controllerName": CONTROLLER, "conditions": conditions})
+        json!({list.reference: reference, "controllerName": parent.controller, "conditions": conditions})
     });
     others.into_iter().cloned().chain(made).collect()
 }
@@ -50,7 +63,7 @@ mod tests {
     use super::*;
     use crate::{
         derive::word::{Truth, Word},
-        facts::RouteKind,
+        facts::{CONTROLLER, RouteKind},
         graph::{Kind, Object, ParentTold, Reporter},
     };
 
@@ -65,14 +78,15 @@ mod tests {
             reporter: Reporter::Parents,
             generation: 4,
             words: Vec::new(),
-            parents: vec![ParentTold { reference, words: vec![word] }],
+            parents: vec![ParentTold { reference, controller: CONTROLLER, words: vec![word] }],
+            listeners: Vec::new(),
             was_said: false,
             is_gone: false,
         };
-        let new = merged(&[old, other.clone()], &told);
+        let new = merged(&[old, other.clone()], &told, &PARENTS);
         assert_eq!((new.len(), &new[0]), (2, &other));
         assert_eq!(new[1]["parentRef"], json!({"kind": "Service", "name": "web"}));
         assert_eq!(new[1]["conditions"][0]["observedGeneration"], 4);
-        assert_eq!(merged(&new, &told), new, "said again it is the same");
+        assert_eq!(merged(&new, &told, &PARENTS), new, "said again it is the same");
     }
 }

@@ -21,10 +21,11 @@ use tokio::sync::watch;
 
 use crate::{
     ca::residents::Residents,
+    credentials::Found,
     facts::{
-        AuthorizationPolicy, Common, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, Node,
-        PeerAuthentication, Pod, ReferenceGrant, Route, RouteKind, Service, ServiceEntry, VirtualService,
-        WorkloadEntry,
+        AuthorizationPolicy, BackendTls, Common, DestinationRule, EndpointSlice, Gateway, GatewayClass, Lookup,
+        Namespace, Node, PeerAuthentication, Pod, ReferenceGrant, Route, RouteKind, Servers, Service, ServiceEntry,
+        Source, VirtualService, WorkloadEntry,
     },
     graph::Update,
     scope::Scope,
@@ -48,6 +49,11 @@ pub enum Change {
     Rule(Key),
     Route(RouteKind, Key),
     Grant(Key),
+    /// A Gateway of the mesh's own API.
+    Servers(Key),
+    Backing(Key),
+    /// Something that TLS needs.
+    Credential(Source),
     /// What holds for the whole mesh.
     Settings,
 }
@@ -70,7 +76,10 @@ impl Change {
             | Self::VirtualService(key)
             | Self::Rule(key)
             | Self::Route(_, key)
-            | Self::Grant(key) => Some(key),
+            | Self::Grant(key)
+            | Self::Servers(key)
+            | Self::Backing(key)
+            | Self::Credential(Source::Secret(key) | Source::ConfigMap(key)) => Some(key),
             Self::Settings => None,
         }
     }
@@ -99,6 +108,10 @@ pub struct Stores {
     tls: Store<Route>,
     tcp: Store<Route>,
     grants: Store<ReferenceGrant>,
+    servers: Store<Servers>,
+    backings: Store<BackendTls>,
+    /// What TLS needs.
+    pub credentials: Found,
 }
 
 impl Stores {
@@ -134,6 +147,12 @@ impl Stores {
             Change::Rule(_) => Update::Rule(key.clone(), found(&self.rules, key, held)),
             Change::Route(kind, _) => Update::Route(*kind, key.clone(), found(self.routes(*kind), key, held)),
             Change::Grant(_) => Update::Grant(key.clone(), found(&self.grants, key, held)),
+            Change::Servers(_) => Update::Servers(key.clone(), found(&self.servers, key, held)),
+            Change::Backing(_) => Update::Backing(key.clone(), found(&self.backings, key, held)),
+            Change::Credential(source) => {
+                let found = if held { self.credentials.look(source) } else { Lookup::Absent };
+                Update::Credential(source.clone(), found)
+            }
             Change::Settings => return None,
         })
     }
@@ -159,6 +178,8 @@ impl Stores {
         all.extend(of(&self.tls, |key| Change::Route(RouteKind::Tls, key), &moved));
         all.extend(of(&self.tcp, |key| Change::Route(RouteKind::Tcp, key), &moved));
         all.extend(of(&self.grants, Change::Grant, &moved));
+        all.extend(of(&self.servers, Change::Servers, &moved));
+        all.extend(of(&self.backings, Change::Backing, &moved));
         all
     }
 }
@@ -187,7 +208,7 @@ pub struct Watch {
 }
 
 /// The kinds followed.
-const KINDS: usize = 18;
+const KINDS: usize = 20;
 
 impl Watch {
     /// Follows everything until `drain` begins.
@@ -256,6 +277,12 @@ impl Follow<'_> {
         let read = |object: DynamicObject| GatewayClass::read(&object);
         let listener = self.listener("gateway classes", read, Change::Class);
         self.config(&kind(GROUP, "GatewayClass", "gatewayclasses"), &stores.classes, listener);
+        let read = |object: DynamicObject| Servers::read(&object);
+        let listener = self.listener("servers", read, Change::Servers);
+        self.config(&kind("networking.istio.io", "Gateway", "gateways"), &stores.servers, listener);
+        let read = |object: DynamicObject| BackendTls::read(&object);
+        let listener = self.listener("backend TLS policies", read, Change::Backing);
+        self.config(&kind(GROUP, "BackendTLSPolicy", "backendtlspolicies"), &stores.backings, listener);
     }
 
     fn traffic(&self, stores: &Stores) {

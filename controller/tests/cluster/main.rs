@@ -2,6 +2,7 @@
 
 mod admission;
 mod failures;
+mod gates;
 mod gateways;
 mod harness;
 mod inputs;

@@ -14,20 +14,27 @@ mod tls;
 
 use std::{collections::BTreeSet, time::Duration};
 
+use lateen_cluster::store::Key;
 use lateen_wire::proxy as wire;
 
 pub use balance::label_keys;
 pub use lookup::{Asker, Merged, lookup};
-pub use tls::{Authority, Backing, Wanted};
+pub use tls::{Authority, Backing};
 
 use self::blocks::Blocks;
-use super::backend::{Backend, Port};
+use super::{
+    backend::{Backend, Port},
+    credential::Wanted,
+};
+use crate::facts::{Lookup, Source};
 
 /// What a destination depends on besides its service.
 #[derive(Clone, Copy)]
 pub struct Around<'a> {
-    /// The proxy's namespace, where its Secrets are.
-    pub namespace: &'a str,
+    /// The proxy's Gateway, in whose namespace its Secrets are.
+    pub gateway: &'a Key,
+    /// What is known of Secrets.
+    pub look: &'a dyn Fn(&Source) -> Lookup,
     /// Where no rule says how long to wait for a connection.
     pub connect_timeout: Duration,
     /// What the destination rules say.
@@ -80,7 +87,8 @@ fn cluster(
     wanted: &mut BTreeSet<Wanted>,
 ) -> wire::Cluster {
     let backing = (around.backing)(port);
-    let tls = tls::derive(backend, (blocks.tls, backing), around.namespace);
+    let sender = tls::Sender { gateway: around.gateway, look: around.look };
+    let tls = tls::derive(backend, (blocks.tls, backing), sender);
     wanted.extend(tls.wanted);
     let policy = wire::TrafficPolicy {
         load_balancer: Some(balance::derive(backend, blocks)),

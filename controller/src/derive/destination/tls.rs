@@ -8,34 +8,21 @@ use std::collections::BTreeSet;
 use lateen_cluster::{api::ClientTls, store::Key};
 use lateen_wire::proxy as wire;
 
-use crate::derive::backend::Backend;
-
-/// What a proxy has to be given besides.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Wanted {
-    /// A Secret with a key pair, or a certificate of an authority, or both.
-    Secret(Key),
-    /// A ConfigMap with certificates of authorities.
-    ConfigMap(Key),
-}
-
-impl Wanted {
-    /// The name of the Credential resource made of it.
-    pub fn credential(&self) -> String {
-        match self {
-            Self::Secret(key) => format!("{}/{}", key.namespace, key.name),
-            Self::ConfigMap(key) => format!("configmap/{}/{}", key.namespace, key.name),
-        }
-    }
-}
+use crate::{
+    derive::{
+        backend::Backend,
+        credential::{self, Wanted},
+    },
+    facts::{Lookup, Source},
+};
 
 /// Who vouches for a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authority {
     /// Whoever the system trusts.
     System,
-    /// The authorities of a ConfigMap.
-    ConfigMap(Key),
+    /// Those of these objects.
+    These(Vec<Source>),
 }
 
 /// What a backend TLS policy says of a port.
@@ -61,20 +48,29 @@ pub(super) struct Made {
     pub(super) wanted: BTreeSet<Wanted>,
 }
 
+/// Who sends, with a look at Secrets.
+#[derive(Clone, Copy)]
+pub(super) struct Sender<'a> {
+    pub(super) gateway: &'a Key,
+    pub(super) look: &'a dyn Fn(&Source) -> Lookup,
+}
+
 /// What a rule says counts; a policy fills what it leaves out.
 pub(super) fn derive(
     backend: &Backend,
     (asked, backing): (Option<&ClientTls>, Option<Backing>),
-    namespace: &str,
+    sender: Sender<'_>,
 ) -> Made {
     match asked.map(|asked| (asked, asked.mode.as_deref().unwrap_or("DISABLE"))) {
-        Some((asked, mode @ ("SIMPLE" | "MUTUAL"))) => by_rule(backend, (asked, mode), namespace),
+        Some((asked, mode @ ("SIMPLE" | "MUTUAL"))) => by_rule(backend, (asked, mode), sender),
+        // Tunnels are mutual TLS already; what is outside of the mesh has none.
+        Some((asked, "ISTIO_MUTUAL")) if backend.is_external => by_mesh(backend, asked),
         Some(_) => Made::default(),
-        None => backing.map_or_else(Made::default, by_policy),
+        None => backing.map_or_else(Made::default, |backing| by_policy(backing, sender)),
     }
 }
 
-fn by_rule(backend: &Backend, (asked, mode): (&ClientTls, &str), namespace: &str) -> Made {
+fn by_rule(backend: &Backend, (asked, mode): (&ClientTls, &str), sender: Sender<'_>) -> Made {
     let mut made = Made::default();
     let files = [&asked.client_certificate, &asked.private_key, &asked.ca_certificates, &asked.ca_crl];
     if files.into_iter().flatten().any(|path| !path.is_empty()) {
@@ -92,12 +88,16 @@ fn by_rule(backend: &Backend, (asked, mode): (&ClientTls, &str), namespace: &str
         tls.subject_alt_names.clone_from(&backend.identities);
     }
     if !name.is_empty() {
-        let wanted = Wanted::Secret(Key::new(namespace, name));
-        tls.ca = wanted.credential();
+        // Secrets are those of the proxy's own namespace.
+        let secret = Key::new(&sender.gateway.namespace, name);
+        let vouching = Wanted::Authorities(vec![credential::authorities_of(&secret, sender.look)]);
+        tls.ca = vouching.name_at(sender.gateway);
+        made.wanted.insert(vouching);
         if mode == "MUTUAL" {
-            tls.credential = wanted.credential();
+            let own = Wanted::All(Source::Secret(secret));
+            tls.credential = own.name_at(sender.gateway);
+            made.wanted.insert(own);
         }
-        made.wanted.insert(wanted);
     } else if mode == "MUTUAL" {
         made.unusable = "tls.mode MUTUAL has no certificate to show; name a Secret in credentialName".to_owned();
     }
@@ -105,7 +105,18 @@ fn by_rule(backend: &Backend, (asked, mode): (&ClientTls, &str), namespace: &str
     made
 }
 
-fn by_policy(backing: Backing) -> Made {
+fn by_mesh(backend: &Backend, asked: &ClientTls) -> Made {
+    let names = if asked.subject_alt_names.is_empty() { &backend.identities } else { &asked.subject_alt_names };
+    let tls = wire::Tls {
+        mesh_identity: true,
+        server_name: asked.sni.clone().unwrap_or_default(),
+        subject_alt_names: names.clone(),
+        ..wire::Tls::default()
+    };
+    Made { tls: Some(tls), ..Made::default() }
+}
+
+fn by_policy(backing: Backing, sender: Sender<'_>) -> Made {
     let (authority, server_name, subject_alt_names) = match backing {
         Backing::Tls { authority, hostname, subject_alt_names } => (authority, hostname, subject_alt_names),
         Backing::Unusable(unusable) => return Made { unusable, ..Made::default() },
@@ -113,9 +124,9 @@ fn by_policy(backing: Backing) -> Made {
     let mut made = Made::default();
     let ca = match authority {
         Authority::System => String::new(),
-        Authority::ConfigMap(key) => {
-            let wanted = Wanted::ConfigMap(key);
-            let name = wanted.credential();
+        Authority::These(sources) => {
+            let wanted = Wanted::Authorities(sources);
+            let name = wanted.name_at(sender.gateway);
             made.wanted.insert(wanted);
             name
         }

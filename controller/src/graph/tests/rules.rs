@@ -304,9 +304,9 @@ fn what_does_nothing_is_named() {
     for field in ["spec.http[0].match[0].sourceLabels does nothing", "spec.http[0].match[0].statPrefix does nothing"] {
         assert!(said.contains(field), "{said}");
     }
-    let found = cluster(&rule("r", "shop", "a", "trafficPolicy: {tls: {mode: MUTUAL, credentialName: c}}"));
+    let found = cluster(&rule("r", "shop", "a", "trafficPolicy: {tls: {mode: MUTUAL, privateKey: /k}}"));
     let said = found.said(Kind::DestinationRule, "r");
-    assert!(said[1].contains("spec.trafficPolicy.tls.credentialName is not supported"), "{said:?}");
+    assert!(said[1].contains("spec.trafficPolicy.tls.privateKey is not supported"), "{said:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A cluster written in YAML, and what its proxies are sent, in a notation a person reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::core::DynamicObject;
 use lateen_wire::{
@@ -17,10 +17,18 @@ use lateen_cluster::store::Reading;
 /// A graph that is told objects as users write them.
 pub(super) struct Cluster {
     pub(super) graph: Graph,
-    sent: BTreeMap<(String, String), Vec<u8>>,
+    sent: BTreeMap<(String, String), Sent>,
+    /// What proxies need of Secrets and ConfigMaps.
+    pub(super) asked: BTreeSet<Source>,
     pub(super) told: BTreeMap<(Object, Reporter), Told>,
     /// How many objects came, which is when the next was created.
     age: u32,
+}
+
+/// A resource as it was sent last.
+struct Sent {
+    content: Vec<u8>,
+    groups: Vec<Arc<str>>,
 }
 
 /// A namespace, a waypoint for it, and what else `objects` say.
@@ -40,7 +48,13 @@ status: {addresses: [{type: IPAddress, value: 10.96.0.9}]}
 
 impl Cluster {
     pub(super) fn new(objects: &str) -> Self {
-        let mut cluster = Self { graph: Graph::new(mesh()), sent: BTreeMap::new(), told: BTreeMap::new(), age: 0 };
+        let mut cluster = Self {
+            graph: Graph::new(mesh()),
+            sent: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            told: BTreeMap::new(),
+            age: 0,
+        };
         cluster.apply(objects);
         cluster
     }
@@ -77,10 +91,14 @@ impl Cluster {
             self.told.insert((told.object.clone(), told.reporter), told);
         }
         let count = delta.changes.len();
+        if let Some(asked) = delta.asked {
+            self.asked = asked;
+        }
         for change in delta.changes {
             match change {
                 Publish::Put(type_url, entry) => {
-                    self.sent.insert((type_url.to_owned(), (*entry.name).to_owned()), entry.content());
+                    let sent = Sent { content: entry.content(), groups: entry.groups.clone() };
+                    self.sent.insert((type_url.to_owned(), (*entry.name).to_owned()), sent);
                 }
                 Publish::Remove(type_url, name) => {
                     self.sent.remove(&(type_url.to_owned(), (*name).to_owned()));
@@ -100,14 +118,27 @@ impl Cluster {
         }
         let kind = object["kind"].as_str().unwrap_or_default().to_owned();
         let group = object["apiVersion"].as_str().unwrap_or_default().to_owned();
+        // As the API server does.
+        let texts = object["stringData"].as_object().cloned().unwrap_or_default();
+        for (name, text) in texts {
+            let bytes = k8s_openapi::ByteString(text.as_str().unwrap_or_default().as_bytes().to_vec());
+            object["data"][name] = serde_json::to_value(bytes).expect("JSON");
+        }
         let object: DynamicObject = serde_json::from_value(object).expect("an object");
         let key = Key::of(&object);
         update_of((&group, &kind), key, object, is_gone)
     }
 
     pub(super) fn message<M: Message + Default>(&self, type_url: &str, name: &str) -> Option<M> {
-        let bytes = self.sent.get(&(type_url.to_owned(), name.to_owned()))?;
-        Some(M::decode(bytes.as_slice()).expect("the message"))
+        let sent = self.sent.get(&(type_url.to_owned(), name.to_owned()))?;
+        Some(M::decode(sent.content.as_slice()).expect("the message"))
+    }
+
+    /// The one group of a resource.
+    pub(super) fn group_of(&self, type_url: &str, name: &str) -> String {
+        let sent = &self.sent[&(type_url.to_owned(), name.to_owned())];
+        assert_eq!(sent.groups.len(), 1);
+        sent.groups[0].to_string()
     }
 
     pub(super) fn names(&self, type_url: &str) -> Vec<&str> {
@@ -174,6 +205,10 @@ fn value<V>(reading: Reading<V>, is_gone: bool) -> Option<Arc<V>> {
     }
 }
 
+fn lookup(found: facts::Credential, gone: bool) -> Lookup {
+    if gone { Lookup::Absent } else { Lookup::Found(Arc::new(found)) }
+}
+
 fn typed<K: serde::de::DeserializeOwned>(object: &DynamicObject) -> K {
     serde_json::from_value(serde_json::to_value(object).expect("JSON")).expect("of that kind")
 }
@@ -192,6 +227,17 @@ fn update_of((version, kind): (&str, &str), key: Key, object: DynamicObject, gon
         "TCPRoute" => Update::Route(RouteKind::Tcp, key, value(Route::read(RouteKind::Tcp, &object), gone)),
         "ReferenceGrant" => Update::Grant(key, value(ReferenceGrant::read(&object), gone)),
         "DestinationRule" => Update::Rule(key, value(DestinationRule::read(&object), gone)),
+        "Gateway" if version.starts_with("networking.") => Update::Servers(key, value(Servers::read(&object), gone)),
+        "GatewayClass" => Update::Class(key, value(GatewayClass::read(&object), gone)),
+        "BackendTLSPolicy" => Update::Backing(key, value(facts::BackendTls::read(&object), gone)),
+        "Secret" => {
+            let found = facts::Credential::of_secret(&typed(&object));
+            Update::Credential(Source::Secret(key), lookup(found, gone))
+        }
+        "ConfigMap" => {
+            let found = facts::Credential::of_config_map(&typed(&object));
+            Update::Credential(Source::ConfigMap(key), lookup(found, gone))
+        }
         "Gateway" if version.starts_with("gateway.") => {
             Update::Gateway(key, value(facts::Gateway::read(&object), gone))
         }

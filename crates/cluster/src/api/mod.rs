@@ -7,6 +7,7 @@ mod authorization_policy;
 mod condition;
 mod destination_rule;
 mod duration;
+mod gateway;
 mod gateway_route;
 mod peer_authentication;
 mod service_entry;
@@ -27,6 +28,11 @@ pub use destination_rule::{
     Warmup,
 };
 pub use duration::Duration;
+pub use gateway::{
+    AllowedRoutes, AltName, BackendTls, BackendTlsPolicySpec, BackendValidation, ClientValidation, FrontendPort,
+    FrontendTls, GatewayTls, IstioGatewaySpec, Listener, ListenerTls, ObjectRef, PolicyTarget, PortFrontend,
+    RouteGroupKind, RouteNamespaces, Server, ServerPort, ServerTls,
+};
 pub use gateway_route::{
     BackendRef, Filter, Fraction, GrantFrom, GrantTo, GrpcMethod, HeaderModifier, Method, NamedMatch, ParentRef,
     PathModifier, ReferenceGrantSpec, RequestMirror, RequestRedirect, RouteCors, RouteMatch, RouteRetry, RouteRule,

@@ -161,7 +161,7 @@ pub(super) fn all() -> impl Iterator<Item = CustomResourceDefinition> {
 
 /// Whether objects of this kind are kept, and nothing else happens.
 pub fn is_later(group: &str, kind: &str) -> bool {
-    let acts = group == "networking.istio.io" && matches!(kind, "VirtualService" | "DestinationRule");
+    let acts = group == "networking.istio.io" && matches!(kind, "VirtualService" | "DestinationRule" | "Gateway");
     !acts && TABLE.iter().any(|later| later.group == group && later.kind == kind)
 }
 

@@ -17,6 +17,7 @@ const ROUTES: &[&str] = &["VirtualService"];
 const RULES: &[&str] = &["DestinationRule"];
 const OF_REQUESTS: &[&str] = &["HTTPRoute", "GRPCRoute"];
 const OF_CONNECTIONS: &[&str] = &["TLSRoute", "TCPRoute"];
+const GATEWAYS: &[&str] = &["Gateway"];
 
 const CLIENT: Standing = Ignored(
     "a waypoint decides routes for all clients alike, so a match that asks who the client is never holds there, unless \
@@ -24,11 +25,8 @@ const CLIENT: Standing = Ignored(
 );
 const FILE: Standing =
     Refused("proxies hold no files of yours, and requests are answered with 503; name a Secret in credentialName");
-const SECRET: Standing = Refused(
-    "no Secret reaches proxies in this release, and requests are answered with 503; originate TLS with mode SIMPLE and \
-     the system's roots, or in the application",
-);
-
+const SERVER_FILE: Standing =
+    Refused("gateways hold no files of yours, and the server is not listened on; name a Secret in credentialName");
 pub(super) const EXCEPTIONS: &[Exception] = &[
     field(ROUTES, "match[].sourceLabels", CLIENT),
     field(
@@ -44,7 +42,6 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
     field(RULES, "tls.privateKey", FILE),
     field(RULES, "tls.caCertificates", FILE),
     field(RULES, "tls.caCrl", FILE),
-    field(RULES, "tls.credentialName", SECRET),
     field(
         RULES,
         "loadBalancer.zoneAwareLbSetting",
@@ -76,6 +73,24 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
     ),
     field(&["HTTPRoute"], "backendRefs[].filters[].cors", Refused("the route is not accepted; write it on the rule")),
     field(&["HTTPRoute"], "rules[].retry.budget", Ignored("use retryBudget of a DestinationRule")),
+    field(
+        GATEWAYS,
+        "servers[].bind",
+        Refused("the server is not listened on; a gateway listens on every address of its pod"),
+    ),
+    field(GATEWAYS, "servers[].defaultEndpoint", Ignored("what is listened on is routed by VirtualServices")),
+    field(GATEWAYS, "servers[].tls.serverCertificate", SERVER_FILE),
+    field(GATEWAYS, "servers[].tls.privateKey", SERVER_FILE),
+    field(GATEWAYS, "servers[].tls.caCertificates", SERVER_FILE),
+    field(GATEWAYS, "servers[].tls.caCrl", SERVER_FILE),
+    field(GATEWAYS, "servers[].tls.tlsCertificates", SERVER_FILE),
+    field(
+        GATEWAYS,
+        "allowedListeners",
+        Refused("ListenerSets are not read, and nothing is listened on by them; write their listeners here"),
+    ),
+    field(GATEWAYS, "tls.backend", Refused("backends are shown no certificate; use DestinationRule tls.mode MUTUAL")),
+    field(GATEWAYS, "defaultScope", Refused("routes name the Gateways they are attached to")),
     field(
         OF_CONNECTIONS,
         "rules[].backendRefs[].filters",

@@ -14,13 +14,13 @@ conditions name (`crates/cluster/src/fields`); a test fails when it differs. Wha
 
 What a waypoint does with a VirtualService, a DestinationRule or a route of the Gateway API is told in its status:
 `lateen.io/Accepted`, `lateen.io/ResolvedRefs`, `lateen.io/UnsupportedFields`, `lateen.io/Replaced`, and of the Gateway API's
-routes an entry for each parent. Routes of the Gateway API and VirtualServices act at waypoints, where their parent is a Service
-or a ServiceEntry, or their gateways name `mesh`; nothing acts on what is attached to a Gateway yet, and Istio's own kind Gateway
-is kept without effect.
+routes an entry for each parent; a Gateway's listeners have an entry each. Routes of the Gateway API and VirtualServices act at
+waypoints, where their parent is a Service or a ServiceEntry, or their gateways name `mesh`; and at gateways, where they name a
+Gateway of class `istio` or `lateen`, or one of Istio's own kind that selects the pods of such a gateway.
 ";
 
 /// Kinds that something acts on, and those of the same groups that are kept only.
-const KINDS: [(&str, &str); 17] = [
+const KINDS: [(&str, &str); 19] = [
     ("networking.istio.io", "VirtualService"),
     ("networking.istio.io", "DestinationRule"),
     (routes::GROUP, "HTTPRoute"),
@@ -28,6 +28,8 @@ const KINDS: [(&str, &str); 17] = [
     (routes::GROUP, "TLSRoute"),
     (routes::GROUP, "TCPRoute"),
     (routes::GROUP, "ReferenceGrant"),
+    (routes::GROUP, "Gateway"),
+    (routes::GROUP, "BackendTLSPolicy"),
     ("networking.istio.io", "ServiceEntry"),
     ("networking.istio.io", "WorkloadEntry"),
     ("security.istio.io", "AuthorizationPolicy"),

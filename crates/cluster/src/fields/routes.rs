@@ -44,5 +44,24 @@ pub(super) const PATHS: &[(&str, &str)] = &[
          rules[].backendRefs[].namespace rules[].backendRefs[].name rules[].backendRefs[].port \
          rules[].backendRefs[].weight rules[].backendRefs[].filters",
     ),
+    (
+        "Gateway",
+        "gatewayClassName listeners[].name listeners[].hostname listeners[].port listeners[].protocol \
+         listeners[].tls.mode listeners[].tls.certificateRefs[].group listeners[].tls.certificateRefs[].kind \
+         listeners[].tls.certificateRefs[].name listeners[].tls.certificateRefs[].namespace listeners[].tls.options \
+         listeners[].allowedRoutes.namespaces.from listeners[].allowedRoutes.namespaces.selector \
+         listeners[].allowedRoutes.kinds[].group listeners[].allowedRoutes.kinds[].kind addresses[].type \
+         addresses[].value infrastructure.labels infrastructure.annotations infrastructure.parametersRef \
+         allowedListeners tls.frontend.default.validation.caCertificateRefs tls.frontend.default.validation.mode \
+         tls.frontend.perPort[].port tls.frontend.perPort[].tls.validation.caCertificateRefs \
+         tls.frontend.perPort[].tls.validation.mode tls.backend defaultScope",
+    ),
+    (
+        "BackendTLSPolicy",
+        "targetRefs[].group targetRefs[].kind targetRefs[].name targetRefs[].sectionName \
+         validation.caCertificateRefs[].group validation.caCertificateRefs[].kind validation.caCertificateRefs[].name \
+         validation.wellKnownCACertificates validation.hostname validation.subjectAltNames[].type \
+         validation.subjectAltNames[].hostname validation.subjectAltNames[].uri options",
+    ),
     ("ReferenceGrant", "from[].group from[].kind from[].namespace to[].group to[].kind to[].name"),
 ];

@@ -29,7 +29,7 @@ pub struct Case {
 }
 
 /// Kinds something acts on. Of all others it is said that nothing does.
-const AT_WORK: [&str; 12] = [
+const AT_WORK: [&str; 13] = [
     "AuthorizationPolicy",
     "VirtualService",
     "DestinationRule",
@@ -37,6 +37,7 @@ const AT_WORK: [&str; 12] = [
     "ServiceEntry",
     "WorkloadEntry",
     "Waypoint",
+    "Gateway",
     "HTTPRoute",
     "TLSRoute",
     "Namespace",

@@ -1,0 +1,117 @@
+//! What a gateway listens on.
+//!
+//! ```text
+//! listeners of its Gateway ─► judge ─► attach routes ─► sections ─┐
+//!                                                                 ├─► doors ─► one wire listener for each port
+//! servers of Gateways of the mesh's own API ─► virtual services ──┘
+//! ```
+//! In: what is written, a look at routes, services and Secrets. Out: `lateen.proxy.Listener`s, what they need of Secrets,
+//! and what authors are told. What cannot be done is not listened on; nothing is opened with less than was asked for.
+
+pub mod attach;
+pub mod hosts;
+pub mod judge;
+pub mod sections;
+mod server_tls;
+pub mod servers;
+pub mod tls;
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use lateen_wire::proxy::{self as wire, listener::Kind, tls_host::Then};
+
+use super::{attached::Problem, served};
+use crate::facts::{Lookup, Source};
+
+/// What listeners name besides routes.
+pub trait Secrets {
+    /// What is known of a Secret or ConfigMap.
+    fn look(&self, source: &Source) -> Lookup;
+    /// Whether a grant lets Gateways of `namespace` name it.
+    fn lets(&self, namespace: &str, to: &Source) -> bool;
+}
+
+/// A part of what is listened on at a port.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Door {
+    /// The port.
+    pub port: u16,
+    /// What is there.
+    pub kind: Kind,
+}
+
+/// The listeners that doors make together. Of doors of different kinds at one port the first counts, and of two for one
+/// name in the handshake; requests for one host find the routes of all, in order.
+pub fn merge(doors: Vec<Door>) -> Vec<wire::Listener> {
+    let mut ports: BTreeMap<u16, Kind> = BTreeMap::new();
+    for door in doors {
+        match ports.entry(door.port) {
+            Entry::Vacant(place) => _ = place.insert(door.kind),
+            Entry::Occupied(mut place) => join(place.get_mut(), door.kind),
+        }
+    }
+    let listener =
+        |(port, kind): (u16, Kind)| wire::Listener { bind_port: port.into(), port: port.into(), kind: Some(kind) };
+    ports.into_iter().map(listener).collect()
+}
+
+fn join(held: &mut Kind, more: Kind) {
+    match (held, more) {
+        (Kind::Http(held), Kind::Http(more)) => {
+            for host in more.hosts {
+                match held.hosts.iter_mut().find(|one| one.host == host.host) {
+                    Some(one) => {
+                        one.routes.extend(host.routes);
+                        one.https_redirect |= host.https_redirect;
+                    }
+                    None => held.hosts.push(host),
+                }
+            }
+        }
+        (Kind::Tls(held), Kind::Tls(more)) => {
+            for host in more.hosts {
+                if held.hosts.iter().all(|one| one.host != host.host) {
+                    held.hosts.push(host);
+                }
+            }
+        }
+        (Kind::Tcp(held), Kind::Tcp(more)) => held.routes.extend(more.routes),
+        (Kind::Http(_) | Kind::Tls(_) | Kind::Tcp(_), Kind::Http(_) | Kind::Tls(_) | Kind::Tcp(_)) => {}
+    }
+}
+
+/// Where listeners send to, copies too.
+pub fn destinations(listeners: &[wire::Listener]) -> impl Iterator<Item = super::backend::ServiceName> {
+    let mut found = Vec::new();
+    for listener in listeners {
+        match &listener.kind {
+            Some(Kind::Http(hosts)) => http(hosts, &mut found),
+            Some(Kind::Tcp(routes)) => tcp(routes, &mut found),
+            Some(Kind::Tls(hosts)) => hosts.hosts.iter().for_each(|host| match &host.then {
+                Some(Then::Passthrough(routes)) => tcp(routes, &mut found),
+                Some(Then::Terminate(ended)) => match &ended.then {
+                    Some(wire::terminate::Then::Http(hosts)) => http(hosts, &mut found),
+                    Some(wire::terminate::Then::Tcp(routes)) => tcp(routes, &mut found),
+                    None => {}
+                },
+                None => {}
+            }),
+            None => {}
+        }
+    }
+    found.into_iter()
+}
+
+fn http(hosts: &wire::VirtualHosts, found: &mut Vec<super::backend::ServiceName>) {
+    let routes = hosts.hosts.iter().flat_map(|host| &host.routes);
+    found.extend(routes.flat_map(served::of_http).map(served::name_of));
+}
+
+fn tcp(routes: &wire::TcpRoutes, found: &mut Vec<super::backend::ServiceName>) {
+    let shares = routes.routes.iter().flat_map(|route| &route.destinations);
+    found.extend(shares.filter_map(served::of_share).map(served::name_of));
+}
+
+pub(super) fn problem(reason: &'static str, message: impl Into<String>) -> Problem {
+    Problem { reason, message: message.into() }
+}

@@ -1,0 +1,205 @@
+//! What is used of Secrets and ConfigMaps that hold what TLS needs.
+//!
+//! In: the object. Out: the texts, judged once. Nothing of them can be printed, and no error says what is in them.
+
+use std::{fmt, sync::Arc};
+
+use k8s_openapi::{ByteString, api::core::v1 as core};
+use lateen_cluster::store::Key;
+use rustls::{crypto::CryptoProvider, sign::CertifiedKey};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject as _};
+
+/// An object that holds such texts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// A Secret.
+    Secret(Key),
+    /// A ConfigMap.
+    ConfigMap(Key),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secret(key) => write!(f, "Secret {key}"),
+            Self::ConfigMap(key) => write!(f, "ConfigMap {key}"),
+        }
+    }
+}
+
+/// What a source holds.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Credential {
+    /// A certificate with its key, where it holds any; or why they cannot be used.
+    pub pair: Option<Result<Pair, String>>,
+    /// Certificates of authorities, where it holds any; or why they cannot be used.
+    pub authorities: Option<Result<String, String>>,
+    /// Lists of what was revoked.
+    pub revoked: String,
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential")
+    }
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pair")
+    }
+}
+
+/// A certificate with its key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// The leaf, and what leads to an authority.
+    pub chain: String,
+    /// Its key.
+    pub key: String,
+}
+
+/// What was found where a source was looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// Nobody has looked yet.
+    Pending,
+    /// It is not there.
+    Absent,
+    /// It may not be read: why.
+    Denied(String),
+    /// This.
+    Found(Arc<Credential>),
+}
+
+/// The names that certificates, keys, authorities and revocations have: of Kubernetes first.
+const CHAIN: [&str; 2] = ["tls.crt", "cert"];
+const KEY: [&str; 2] = ["tls.key", "key"];
+const AUTHORITIES: [&str; 2] = ["ca.crt", "cacert"];
+const REVOKED: [&str; 2] = ["ca.crl", "crl"];
+
+impl Credential {
+    /// Of a Secret.
+    pub fn of_secret(secret: &core::Secret) -> Self {
+        let data = secret.data.as_ref();
+        let text = |names: [&str; 2]| {
+            let found = names.into_iter().find_map(|name| data.and_then(|data| data.get(name)));
+            found.map(|ByteString(bytes)| String::from_utf8_lossy(bytes).into_owned())
+        };
+        Self::judged((text(CHAIN), text(KEY)), text(AUTHORITIES), text(REVOKED))
+    }
+
+    /// Of a ConfigMap, which holds authorities only.
+    pub fn of_config_map(map: &core::ConfigMap) -> Self {
+        let text = |names: [&str; 2]| {
+            names.into_iter().find_map(|name| map.data.as_ref().and_then(|data| data.get(name))).cloned()
+        };
+        Self::judged((None, None), text(AUTHORITIES), text(REVOKED))
+    }
+
+    fn judged(
+        (chain, key): (Option<String>, Option<String>),
+        authorities: Option<String>,
+        revoked: Option<String>,
+    ) -> Self {
+        let pair = match (chain, key) {
+            (None, None) => None,
+            (Some(chain), Some(key)) => Some(pair(chain, key)),
+            (Some(_), None) => Some(Err("it holds a certificate without its key (tls.key)".to_owned())),
+            (None, Some(_)) => Some(Err("it holds a key without its certificate (tls.crt)".to_owned())),
+        };
+        let authorities = authorities.map(|text| match certificates(&text) {
+            Ok(_) => Ok(text),
+            Err(why) => Err(format!("ca.crt: {why}")),
+        });
+        // A list nobody can read would let in what it names: it takes the authorities with it.
+        let is_readable = |text: &String| {
+            CertificateRevocationListDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>().is_ok()
+        };
+        match revoked {
+            Some(text) if !is_readable(&text) => {
+                let why = "ca.crl: it is no PEM text of revoked certificates".to_owned();
+                Self { pair, authorities: Some(Err(why)), revoked: String::new() }
+            }
+            revoked => Self { pair, authorities, revoked: revoked.unwrap_or_default() },
+        }
+    }
+
+    /// Whether it holds authorities.
+    pub fn has_authorities(&self) -> bool {
+        self.authorities.is_some()
+    }
+}
+
+fn pair(chain: String, key: String) -> Result<Pair, String> {
+    let provider: CryptoProvider = rustls::crypto::aws_lc_rs::default_provider();
+    let parsed = certificates(&chain).map_err(|why| format!("tls.crt: {why}"))?;
+    let private =
+        PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "tls.key: it is no PEM text of a key".to_owned())?;
+    // The words of the library name kinds and lengths, never contents.
+    let both = CertifiedKey::from_der(parsed, private, &provider);
+    both.map_err(|error| format!("tls.key and tls.crt cannot be used together: {error}"))?;
+    Ok(Pair { chain, key })
+}
+
+fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    let all = all.map_err(|_| "it is no PEM text".to_owned())?;
+    if all.is_empty() {
+        return Err("it holds no certificate".to_owned());
+    }
+    let readable = |one: &CertificateDer<'_>| {
+        use x509_parser::prelude::{FromDer as _, X509Certificate};
+        X509Certificate::from_der(one).is_ok()
+    };
+    if all.iter().all(readable) { Ok(all) } else { Err("a certificate in it cannot be read".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn made() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(vec!["a.example.com".to_owned()]).expect("a certificate");
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    fn secret(data: &[(&str, &str)]) -> Credential {
+        let data: BTreeMap<String, ByteString> =
+            data.iter().map(|(name, text)| ((*name).to_owned(), ByteString(text.as_bytes().to_vec()))).collect();
+        Credential::of_secret(&core::Secret { data: Some(data), ..core::Secret::default() })
+    }
+
+    #[test]
+    fn both_spellings_are_read() {
+        let (chain, key) = made();
+        for (names, authority) in [(["tls.crt", "tls.key"], "ca.crt"), (["cert", "key"], "cacert")] {
+            let found = secret(&[(names[0], &chain), (names[1], &key), (authority, &chain)]);
+            assert!(matches!(&found.pair, Some(Ok(pair)) if pair.chain == chain && pair.key == key));
+            assert_eq!(found.authorities, Some(Ok(chain.clone())));
+            assert_eq!(format!("{found:?}"), "Credential");
+        }
+        assert!(secret(&[]).pair.is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_said_without_its_content() {
+        let (chain, key) = made();
+        let (_, other) = made();
+        let why = |data: &[(&str, &str)]| match secret(data).pair {
+            Some(Err(why)) => why,
+            _ => panic!("it can be used"),
+        };
+        assert!(why(&[("tls.crt", &chain)]).contains("without its key"));
+        assert!(why(&[("tls.crt", "secret words"), ("tls.key", &key)]).starts_with("tls.crt: it holds no certificate"));
+        for words in
+            [why(&[("tls.crt", &chain), ("tls.key", "secret words")]), why(&[("tls.crt", &chain), ("tls.key", &other)])]
+        {
+            assert!(words.starts_with("tls.key") && !words.contains("secret words"), "{words}");
+        }
+        let found = secret(&[("ca.crt", &chain), ("ca.crl", "-----BEGIN X509 CRL-----\nx\n-----END X509 CRL-----")]);
+        assert!(matches!(found.authorities, Some(Err(_))), "an unreadable list closes");
+    }
+}
