@@ -11,7 +11,6 @@ use std::{
     fmt::Display,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use http::StatusCode;
@@ -24,7 +23,6 @@ use lateen_identity::{
     keeper::KeeperError,
 };
 use lateen_net::unbegun::Unbegun;
-use lateen_rt::deadline::within;
 use lateen_state::{
     lookup::Known,
     wait::{self, Unanswered},
@@ -44,7 +42,7 @@ use crate::{
     book::Book,
     catalogue,
     lane::{Lane, Own, Shared},
-    serve,
+    news, serve,
 };
 
 /// Why a connection is not admitted.
@@ -194,35 +192,15 @@ async fn resolve(lane: &Arc<Lane>, carrier: &Carrier, request: &Received) -> Res
     Ok(Arrival { caller: Arc::new(caller), target })
 }
 
-/// How long a client waits for what it calls to become known here: its own proxy may have heard sooner than we that it is
-/// ours to serve.
-const NEWS_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What an authority stands for, as soon as we are told, or why that is nothing.
+/// What an authority stands for, as soon as we are told, or why that is nothing: the client's own proxy may have heard sooner
+/// than we that something is ours to serve.
 pub async fn awaited(shared: &Shared, authority: &Authority) -> Result<Target, RefuseError> {
     let look = || target(&shared.world.load(), &shared.book.load(), &shared.own, authority);
-    match look() {
-        Err(error) if error.may_pass() => {}
-        known => return known,
-    }
-    let (mut books, mut worlds) = (shared.book.subscribe(), shared.world.subscribe());
-    let told = async {
-        loop {
-            // Subscribed before, so that no change is missed.
-            match look() {
-                Err(error) if error.may_pass() => {}
-                known => return known,
-            }
-            let changed = tokio::select! {
-                changed = books.changed() => changed,
-                changed = worlds.changed() => changed,
-            };
-            if changed.is_err() {
-                return look();
-            }
-        }
+    let known = || match look() {
+        Err(error) if error.may_pass() => None,
+        known => Some(known),
     };
-    within("what is called to become known", NEWS_TIMEOUT, told).await.unwrap_or_else(|_| look())
+    news::until(shared, known).await.unwrap_or_else(look)
 }
 
 fn address(own: &Own, ip: IpAddr) -> NetworkAddress {

@@ -20,6 +20,7 @@ pub mod greeting;
 pub mod http;
 pub mod lane;
 pub mod listen;
+pub mod news;
 pub mod pick;
 pub mod report;
 pub mod request;

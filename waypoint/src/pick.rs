@@ -10,9 +10,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE, request::Parts};
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, HOST},
+    request::Parts,
+    uri::Authority,
+};
 use lateen_state::{service::Service, world::World};
-use lateen_types::{addr::NetworkAddress, name::NamespacedHostname};
+use lateen_types::{
+    addr::NetworkAddress,
+    name::{Hostname, NamespacedHostname},
+};
 use smallvec::SmallVec;
 
 use crate::{
@@ -109,10 +117,13 @@ impl Picked {
     pub fn failed(&self, why: &Failure) {
         let event = match why {
             Failure::Connect(_) => Event::ConnectFailure,
-            Failure::ConnectTimeout | Failure::PerTryTimeout | Failure::Timeout => Event::Timeout,
+            Failure::ConnectTimeout | Failure::PerTryTimeout | Failure::Timeout | Failure::Idle { received: true } => {
+                Event::Timeout
+            }
             Failure::Termination { .. } | Failure::Reset { .. } => Event::Reset,
             Failure::Protocol(_) => Event::Answer(502),
             Failure::Unready(_)
+            | Failure::Idle { received: false }
             | Failure::Overflow
             | Failure::NoHealthyUpstream
             | Failure::NoCluster(_)
@@ -149,6 +160,8 @@ struct Choice<'c> {
     arrival: &'c Arrival,
     hash: Option<u64>,
     session: Option<SocketAddr>,
+    /// What the request, or the ClientHello, names.
+    host: Option<&'c str>,
     tried: &'c Tried,
 }
 
@@ -171,6 +184,7 @@ pub fn pick(
         arrival: &context.on.arrival,
         hash,
         session: token,
+        host: parts.headers.get(HOST).and_then(|host| host.to_str().ok()),
         tried,
     };
     let (mut picked, by_session) = choice.make()?;
@@ -185,13 +199,18 @@ pub fn pick(
     Ok(picked)
 }
 
-/// Chooses for one connection.
-pub fn for_connection(lane: &Lane, cluster: &Arc<Cluster>, arrival: &Arrival) -> Result<Picked, Failure> {
+/// Chooses for one connection; `host` is whom the client wants to speak to, if that is known.
+pub fn for_connection(
+    lane: &Lane,
+    cluster: &Arc<Cluster>,
+    arrival: &Arrival,
+    host: Option<&str>,
+) -> Result<Picked, Failure> {
     let world = &lane.shared.world.load();
     let by_source = matches!(&cluster.policy.balancing, Balancing::Hash(hash) if hash.key == HashKey::SourceIp);
     let hash = by_source.then(|| hash::of_address(arrival.caller.client.ip()));
     let tried = &Tried::default();
-    Choice { lane, cluster, world, arrival, hash, session: None, tried }.make().map(|(picked, _)| picked)
+    Choice { lane, cluster, world, arrival, hash, session: None, host, tried }.make().map(|(picked, _)| picked)
 }
 
 /// What of the request is hashed, and the cookie for a client that has none.
@@ -244,9 +263,18 @@ impl Choice<'_> {
                 let endpoint = self.dialled_workload().unwrap_or_else(|| Endpoint::bare(self.arrival.destination()));
                 Ok((Picked::only(endpoint), false))
             }
-            // Names that requests bring are not resolved yet, and to guess would send them anywhere.
-            Resolution::RequestHost => Err(Failure::NoHealthyUpstream),
+            Resolution::RequestHost => self.named().map(|endpoint| (Picked::only(endpoint), false)),
         }
+    }
+
+    /// Whom the client names, on the service's port.
+    fn named(&self) -> Result<Endpoint, Failure> {
+        let name = self.host.and_then(name_in).ok_or(Failure::NoHealthyUpstream)?;
+        let upstream = &self.cluster.upstream;
+        let service = self.world.service(&upstream.service).cloned();
+        let target = service.as_ref().and_then(|service| service.ports.target(upstream.port));
+        let port = target.filter(|target| *target != 0).unwrap_or(upstream.port);
+        Ok(Endpoint::named(name, port, service))
     }
 
     fn is_at_gateway(&self) -> bool {
@@ -297,6 +325,15 @@ impl Choice<'_> {
     }
 }
 
+/// The name in an authority; an address is none, and nothing says whose it would be.
+fn name_in(authority: &str) -> Option<Hostname> {
+    let authority: Authority = authority.parse().ok()?;
+    let host = authority.host();
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let is_name = !host.is_empty() && !host.starts_with('[') && host.parse::<IpAddr>().is_err();
+    is_name.then(|| host.to_ascii_lowercase().as_str().into())
+}
+
 fn made(
     one: &lateen_state::service::Endpoint,
     service: &Service,
@@ -332,4 +369,25 @@ pub fn direct(target: &Target) -> Option<(Arc<Upstream>, Arc<Cluster>)> {
         unusable: None,
     };
     Some((Arc::new(upstream), Arc::new(cluster)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_from_authorities() {
+        for (authority, name) in [
+            ("a.example.com", Some("a.example.com")),
+            ("A.Example.com.:8443", Some("a.example.com")),
+            ("10.0.0.1", None),
+            ("10.0.0.1:80", None),
+            ("[::1]:80", None),
+            ("a b", None),
+            ("", None),
+            (".", None),
+        ] {
+            assert_eq!(name_in(authority).as_ref().map(Hostname::as_str), name, "{authority}");
+        }
+    }
 }

@@ -14,14 +14,18 @@ use smallvec::SmallVec;
 
 use crate::{
     arrival::{Arrival, Target},
-    authorize,
+    authorize::{
+        self,
+        lasting::{Standing, until_refused},
+    },
     book::{
-        self, Book, TrafficPolicy, Upstream,
+        self, Book, Upstream,
+        cluster::Resolution,
         tcp::{TcpRoute, TcpRoutes},
     },
     greeting::{Greeting, HELLO_TIMEOUT, greeting},
     lane::Lane,
-    pick,
+    news, pick,
     report::{
         Ending,
         tcp::{Ends, Opening, Report},
@@ -33,14 +37,12 @@ use crate::{
         endpoint::Endpoint,
         failure::Failure,
         health::{Counted, Slot},
-        send::keepalive,
-        terms::{Terms, Whom},
+        opaque,
+        terms::Whom,
         wire::{Carrier, Wire},
     },
 };
 
-/// What is said of policies that are not carried out yet.
-const NOT_OFFERED: &str = "the destination's CONNECT tunnel is not offered yet";
 /// How often bytes that passed are added to the counters (the reference's number).
 const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -143,6 +145,17 @@ fn report(lane: &Lane, (book, arrival): (&Book, &Arrival), endpoint: Option<&End
 
 /// Whether policy lets a connection pass.
 fn judge(book: &Book, arrival: &Arrival, server_name: Option<&str>) -> Result<(), Refused> {
+    let verdict = verdict(book, arrival, server_name);
+    crate::report::judged(&verdict);
+    verdict.refusal().map_or(Ok(()), |refusal| Err(Refused::Denied(refusal.to_string())))
+}
+
+/// Returns once policy refuses a connection that it let pass; says why.
+async fn until_denied(lane: &Lane, arrival: &Arrival, server_name: Option<&str>) -> String {
+    until_refused(&lane.shared.book, |book| Standing::of(&verdict(book, arrival, server_name))).await
+}
+
+fn verdict<'b>(book: &'b Book, arrival: &Arrival, server_name: Option<&str>) -> authorize::Verdict<'b> {
     let caller = &arrival.caller;
     let facts = authorize::Facts {
         identity: caller.peer.as_ref(),
@@ -152,9 +165,7 @@ fn judge(book: &Book, arrival: &Arrival, server_name: Option<&str>) -> Result<()
         sni: server_name.or(caller.server_name.as_deref()),
         request: None,
     };
-    let verdict = authorize::decide(&book.guards().of(service_of(&arrival.target)), &facts);
-    crate::report::judged(&verdict);
-    verdict.refusal().map_or(Ok(()), |refusal| Err(Refused::Denied(refusal.to_string())))
+    authorize::decide(&book.guards().of(service_of(&arrival.target)), &facts)
 }
 
 fn service_of(target: &Target) -> Option<&NamespacedHostname> {
@@ -170,6 +181,8 @@ struct Reached {
     endpoint: Arc<Endpoint>,
     upstream: Option<Arc<Upstream>>,
     idle_timeout: Option<Duration>,
+    /// What the ClientHello named.
+    server_name: Option<Box<str>>,
     _counted: Slot,
 }
 
@@ -183,35 +196,32 @@ async fn reach(
     let address = arrival.destination();
     let upstream = match upstream(book, &arrival.target, (server_name, address)) {
         Chosen::Upstream(upstream) => upstream,
-        Chosen::Workload => return Ok(to_workload(lane, arrival, address).await?),
+        Chosen::Workload => {
+            let reached = to_workload(lane, arrival, address).await?;
+            return Ok(Reached { server_name: server_name.map(Into::into), ..reached });
+        }
         Chosen::Nothing => return Err(Failure::NoCluster(StatusCode::SERVICE_UNAVAILABLE).into()),
     };
     let cluster = book.usable(&upstream).map_err(|refusal| {
         tracing::warn!(%upstream, %refusal, "a connection was refused");
         Failure::NoCluster(StatusCode::SERVICE_UNAVAILABLE)
     })?;
-    let policy = &cluster.policy;
-    if policy.tunnel.is_some() {
-        // To pass the bytes all the same would pass them by the proxy that is meant to be on the way.
-        return Err(Failure::Unready(NOT_OFFERED.into()).into());
+    if cluster.resolution == Resolution::Endpoints && lane.shared.world.load().service(&upstream.service).is_none() {
+        news::of_service(&lane.shared, &upstream.service).await;
     }
-    let picked = pick::for_connection(lane, cluster, arrival)?;
+    let picked = pick::for_connection(lane, cluster, arrival, server_name)?;
     let limits = &cluster.policy.pool;
     let pool = lane.shared.clusters.of(&upstream);
     let counted = pool.breaker.take(Counted::Connections, limits.connections_max).ok_or(Failure::Overflow)?;
-    let by = For {
-        client: arrival.caller.client,
-        timeout: limits.connect_timeout,
-        keepalive: limits.keepalive.as_ref().map(keepalive),
-    };
     let host = asked_for(&upstream, server_name);
     let whom = Whom { endpoint: &picked.endpoint, host, client: arrival.caller.client, dialled: address };
-    let wire = connect(lane, policy, whom, &by).await.inspect_err(|why| picked.failed(why))?;
+    let wire = opaque::connect(lane, cluster, whom).await.inspect_err(|why| picked.failed(why))?;
     Ok(Reached {
         wire,
         endpoint: picked.endpoint.clone(),
         upstream: Some(upstream),
         idle_timeout: limits.tcp_idle_timeout,
+        server_name: server_name.map(Into::into),
         _counted: counted,
     })
 }
@@ -224,19 +234,6 @@ fn asked_for<'a>(upstream: &'a Upstream, server_name: Option<&'a str>) -> &'a st
         Some(name) if host.starts_with('*') => name,
         Some(_) | None => host,
     }
-}
-
-async fn connect(lane: &Lane, policy: &TrafficPolicy, whom: Whom<'_>, by: &For) -> Result<Wire, Failure> {
-    let terms = within("what TLS needs", by.timeout, Terms::of(&lane.shared, policy, whom));
-    let terms = terms.await.map_err(|_| Failure::ConnectTimeout)?.map_err(|error| {
-        tracing::warn!(%error, "a connection was refused");
-        Failure::Unready(error.to_string().into())
-    })?;
-    let to = To { endpoint: whom.endpoint, terms: terms.as_deref(), speak: None };
-    dial::wire(lane, to, by).await.map_err(|error| match error.is_timeout() {
-        true => Failure::ConnectTimeout,
-        false => Failure::Connect(error.to_string().into()),
-    })
 }
 
 async fn to_workload(lane: &Arc<Lane>, arrival: &Arrival, address: SocketAddr) -> Result<Reached, Failure> {
@@ -256,7 +253,14 @@ async fn to_workload(lane: &Arc<Lane>, arrival: &Arrival, address: SocketAddr) -
     let counted = std::sync::Arc::<crate::upstream::health::Breaker>::default();
     let counted = counted.take(Counted::Connections, u32::MAX).ok_or(Failure::Overflow)?;
     let endpoint = Arc::new(endpoint);
-    Ok(Reached { wire, endpoint, upstream: None, idle_timeout: limits.tcp_idle_timeout, _counted: counted })
+    Ok(Reached {
+        wire,
+        endpoint,
+        upstream: None,
+        idle_timeout: limits.tcp_idle_timeout,
+        server_name: None,
+        _counted: counted,
+    })
 }
 
 /// Where a connection goes.
@@ -306,10 +310,12 @@ async fn carry<S: Duplex>(lane: &Arc<Lane>, client: S, (book, arrival): (&Book, 
     let _busy = lane.busy();
     let mut report = report(lane, (book, arrival), Some(&reached.endpoint));
     let meter = Meter::default();
+    let mut denied = None;
     let interrupt = async {
         tokio::select! {
             () = idle(&meter, reached.idle_timeout) => {}
             () = lane.drain.forced() => {}
+            why = until_denied(lane, arrival, reached.server_name.as_deref()) => denied = Some(why),
             () = flushing(&meter, report.as_mut()) => {}
         }
     };
@@ -317,6 +323,7 @@ async fn carry<S: Duplex>(lane: &Arc<Lane>, client: S, (book, arrival): (&Book, 
         Wire::Clear(Carrier::Tunnel(tunnel)) => splice(client, tunnel, &meter, interrupt).await,
         Wire::Clear(Carrier::Plain(socket)) => splice(client, socket, &meter, interrupt).await,
         Wire::Sealed(sealed) => splice(client, Io(sealed), &meter, interrupt).await,
+        Wire::Through(through) => splice(client, Io(through), &meter, interrupt).await,
     };
     match ended {
         Ok(Outcome::Ended { source: End::Closed, destination: End::Closed }) => {}
@@ -329,6 +336,7 @@ async fn carry<S: Duplex>(lane: &Arc<Lane>, client: S, (book, arrival): (&Book, 
         received: meter.from_source(),
         sent: meter.from_destination(),
         upstream: reached.upstream.as_ref().map(to),
+        termination: denied.map(Into::into),
         ..Ending::default()
     });
 }

@@ -6,6 +6,7 @@
 pub mod decode;
 mod facts;
 mod guards;
+pub mod lasting;
 #[cfg(test)]
 mod tests;
 

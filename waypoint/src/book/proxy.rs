@@ -65,6 +65,8 @@ pub struct Options {
     pub proxy_protocol: bool,
     /// How long to look at the first bytes; `None`: for ever.
     pub protocol_detection_timeout: Option<Duration>,
+    /// How long nothing may pass of a request or its answer; `None`: for ever.
+    pub stream_idle_timeout: Option<Duration>,
     /// Whether HTTP/1.0 is served.
     pub http10: bool,
     /// Whether a mirrored request's host gets "-shadow".

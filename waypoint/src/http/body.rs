@@ -15,9 +15,16 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::{sync::oneshot, time::Sleep};
+use parking_lot::Mutex;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep},
+};
 
-use super::replay::Reader;
+use super::{
+    deadline::{Limits, Over},
+    replay::Reader,
+};
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +46,19 @@ pub struct Flow {
     bytes: AtomicU64,
     ended: AtomicBool,
     failed: AtomicBool,
+    /// We have asked for more, and nothing has come yet.
+    waiting: AtomicBool,
+    /// When what was waited for came last. Taken only then, and when a deadline is looked at.
+    waited: Mutex<Option<Instant>>,
+}
+
+/// Whose turn it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fed {
+    /// It is the client's.
+    Waiting,
+    /// It has been ours since the client's bytes came last, if we had to wait for them ever.
+    Since(Option<Instant>),
 }
 
 impl Flow {
@@ -62,11 +82,39 @@ impl Flow {
         self.failed.load(Ordering::Relaxed)
     }
 
+    /// Whose turn it was.
+    pub fn fed(&self) -> Fed {
+        if self.waiting.load(Ordering::Relaxed) && !self.has_ended() {
+            Fed::Waiting
+        } else {
+            Fed::Since(*self.waited.lock())
+        }
+    }
+
+    /// More is asked for, and is not there yet.
+    pub(super) fn waits(&self) {
+        self.waiting.store(true, Ordering::Relaxed);
+    }
+
+    /// So many bytes came.
+    pub(super) fn came(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.came_at_last();
+    }
+
+    fn came_at_last(&self) {
+        if self.waiting.load(Ordering::Relaxed) {
+            self.waiting.store(false, Ordering::Relaxed);
+            *self.waited.lock() = Some(Instant::now());
+        }
+    }
+
     pub(super) fn note<E>(&self, frame: Option<&Result<Frame<Bytes>, E>>) {
+        self.came_at_last();
         match frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    self.came(data.len());
                 }
             }
             Some(Err(_)) => self.failed.store(true, Ordering::Relaxed),
@@ -167,7 +215,10 @@ impl Body for RequestBody {
             }
             RequestKind::Kept(reader) => reader.poll_frame(context),
             RequestKind::Passing { body, flow } => {
-                let frame = ready!(Pin::new(&mut *body).poll_frame(context));
+                let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) else {
+                    flow.waits();
+                    return Poll::Pending;
+                };
                 flow.note(frame.as_ref());
                 if body.is_end_stream() {
                     flow.ends();
@@ -217,6 +268,10 @@ pub enum End {
     Broken,
     /// It took longer than it may.
     TimedOut,
+    /// Nothing passed for longer than it may.
+    Idle,
+    /// Policy came to refuse it.
+    Denied,
     /// The client went away.
     Left,
 }
@@ -225,8 +280,8 @@ pub enum End {
 #[derive(Debug)]
 pub struct ResponseBody<T: Tail> {
     kind: ResponseKind,
-    /// Of the whole request.
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// Boxed: few requests have any.
+    limits: Option<Box<Limits>>,
     tail: Option<T>,
 }
 
@@ -240,19 +295,19 @@ enum ResponseKind {
 impl<T: Tail> ResponseBody<T> {
     /// No body.
     pub fn empty(tail: Option<T>) -> Self {
-        Self { kind: ResponseKind::Empty, deadline: None, tail }
+        Self { kind: ResponseKind::Empty, limits: None, tail }
     }
 
     /// These bytes.
     pub fn full(bytes: impl Into<Bytes>, tail: Option<T>) -> Self {
         let bytes = bytes.into();
         let kind = if bytes.is_empty() { ResponseKind::Empty } else { ResponseKind::Full(bytes) };
-        Self { kind, deadline: None, tail }
+        Self { kind, limits: None, tail }
     }
 
-    /// What the endpoint sends, as it comes, until `deadline`.
-    pub fn passing(body: Incoming, deadline: Option<Pin<Box<Sleep>>>, tail: T) -> Self {
-        Self { kind: ResponseKind::Passing(body), deadline, tail: Some(tail) }
+    /// What the endpoint sends, as it comes, within `limits`.
+    pub fn passing(body: Incoming, limits: Option<Box<Limits>>, tail: T) -> Self {
+        Self { kind: ResponseKind::Passing(body), limits, tail: Some(tail) }
     }
 
     fn ends(&mut self, end: End) {
@@ -286,10 +341,13 @@ impl<T: Tail> Body for ResponseBody<T> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if let Some(deadline) = &mut this.deadline
-            && deadline.as_mut().poll(context).is_ready()
+        if let Some(limits) = &mut this.limits
+            && let Poll::Ready(over) = limits.poll(context)
         {
-            this.ends(End::TimedOut);
+            this.ends(match over {
+                Over::Time => End::TimedOut,
+                Over::Idle => End::Idle,
+            });
             return Poll::Ready(Some(Err(BodyError::Timeout)));
         }
         let frame = match &mut this.kind {
@@ -301,6 +359,9 @@ impl<T: Tail> Body for ResponseBody<T> {
             }
             ResponseKind::Passing(body) => ready!(Pin::new(body).poll_frame(context)),
         };
+        if let Some(limits) = &mut this.limits {
+            limits.touch();
+        }
         this.note(frame.as_ref());
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Source)))
     }

@@ -4,6 +4,7 @@
 //! requests go.
 
 pub mod body;
+pub mod deadline;
 pub mod detect;
 pub mod hop;
 mod lingering;

@@ -136,7 +136,10 @@ impl Reader {
 
 impl Kept {
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+            self.flow.waits();
+            return Poll::Pending;
+        };
         self.flow.note(frame.as_ref());
         match &frame {
             Some(Ok(frame)) => {

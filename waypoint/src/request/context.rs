@@ -20,10 +20,13 @@ use lateen_state::world::World;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::local::Local;
+use super::{
+    control::{self, Sender},
+    judge::{self, Judged},
+    local::Local,
+};
 use crate::{
     arrival::{Caller, Target},
-    authorize::{self, HeadersOf},
     book::{
         Book, HttpRoute, Upstream, View,
         proxy::{Hosted, Options, ProxyBook, Role},
@@ -68,6 +71,10 @@ pub struct Context {
     pub route: Option<Arc<HttpRoute>>,
     /// Throws of dice that must fall the same way whenever they are looked at.
     pub dice: u64,
+    /// What the client asks of timeouts and retries.
+    pub control: Option<Box<control::Asked>>,
+    /// What policy was asked of, where it may be asked again: of an upgrade.
+    pub judged: Option<Box<Judged>>,
     /// The origin of a welcome caller.
     pub origin: Option<HeaderValue>,
     /// What the record says of the answer.
@@ -144,6 +151,8 @@ impl Context {
             remote,
             route: None,
             dice: rand::random(),
+            control: None,
+            judged: None,
             origin: None,
             flags: SmallVec::new(),
             details: Cow::Borrowed("via_upstream"),
@@ -255,36 +264,24 @@ impl Context {
 
     /// Whether policy lets it pass.
     pub fn authorise(&self, request: &Request<Incoming>) -> Result<(), Local> {
-        let authority = authority(request);
-        let headers = HeadersOf {
-            headers: request.headers(),
-            method: request.method().as_str(),
-            path_and_query: request.uri().path_and_query().map_or("/", PathAndQuery::as_str),
-            authority,
-            scheme: self.scheme(),
-        };
-        let facts = authorize::Facts {
-            identity: self.caller().peer.as_ref(),
-            source_ip: self.caller().client.ip(),
-            remote_ip: self.remote,
-            destination: self.destination(),
-            sni: self.caller().server_name.as_deref(),
-            request: Some(authorize::Request {
-                host: authority,
-                method: request.method().as_str(),
-                path: request.uri().path(),
-                headers: &headers,
-            }),
-        };
-        let service = match &self.on.arrival.target {
-            Target::Service { key, .. } => Some(key),
-            Target::Workload { .. } | Target::Port { .. } => None,
-        };
-        let verdict = authorize::decide(&self.book.guards().of(service), &facts);
+        let verdict = judge::verdict(&self.book, &self.on.arrival, (self.remote, self.scheme()), request);
         report::judged(&verdict);
         match verdict.refusal() {
             None => Ok(()),
             Some(refusal) => Err(Local::denied(refusal.to_string())),
+        }
+    }
+
+    /// Keeps what policy was asked of.
+    pub fn keep_judged(&mut self, request: &Request<Incoming>) {
+        self.judged = Some(Box::new(Judged::of(&self.on, (self.remote, self.scheme()), request)));
+    }
+
+    /// Who sent the request's headers. What comes in at a gateway comes from anywhere.
+    pub fn sender(&self) -> Sender {
+        match self.proxy.role {
+            Role::Waypoint if self.caller().peer.is_some() => Sender::Mesh,
+            Role::Waypoint | Role::Gateway => Sender::Outside,
         }
     }
 

@@ -3,7 +3,7 @@
 //! In: a routed request. Out: a response that has begun, or our own answer. Absent on purpose: which endpoint (see
 //! `pick`), whether again (see `retry`).
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts, uri::PathAndQuery};
@@ -11,18 +11,26 @@ use hyper::{
     body::{Body as _, Incoming},
     upgrade::OnUpgrade,
 };
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::{
     Served,
     context::{Context, SentTo},
+    control,
     local::Local,
     mirror, upgrade,
 };
 use crate::{
-    book::{self, Cluster, Forward, HttpRoute, Protocol, Upstream, Weighted},
+    arrival::Target,
+    book::{self, Cluster, Forward, HttpRoute, Protocol, Upstream, Weighted, cluster::Resolution},
     filter::rewrite::Rewrite,
-    http::{body::RequestBody, hop::Asked, replay::Replay},
+    http::{
+        body::{Flow, RequestBody},
+        deadline::{Deadline, Limits, Over},
+        hop::Asked,
+        replay::Replay,
+    },
+    news,
     pick::{self, Picked, Tried},
     retry::{self, Next, Outcome, Progress},
     upstream::{
@@ -34,6 +42,7 @@ use crate::{
 };
 
 static ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+static ATTEMPT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
 /// A response of an endpoint.
 pub struct Theirs {
@@ -41,8 +50,8 @@ pub struct Theirs {
     pub response: Response<Incoming>,
     /// The connection it comes on.
     pub lease: Lease,
-    /// The end of the whole request.
-    pub deadline: Option<Pin<Box<Sleep>>>,
+    /// How long the whole request may take.
+    pub limits: Option<Box<Limits>>,
     /// The client's side of an upgrade that was asked for.
     pub upgrade: Option<OnUpgrade>,
     /// Whose health its end tells of.
@@ -169,10 +178,15 @@ struct Course<'f> {
 
 impl Course<'_> {
     async fn run(self, context: &mut Context, request: Request<Incoming>) -> Served {
-        let (parts, body) = request.into_parts();
-        let policy = self.forward.retry.as_deref().filter(|_| !self.asked.websocket);
+        let (mut parts, body) = request.into_parts();
+        let control = context.control.take();
+        let policy = control::retry(control.as_deref(), self.forward.retry.as_deref());
+        let policy = policy.as_deref().filter(|_| !self.asked.websocket);
+        let times = control::times(control.as_deref(), self.forward.timeout, policy);
+        times.tell(&mut parts.headers);
         let mut body = self.body(context, body, policy.is_some() || !self.copies.is_empty());
-        let mut deadline = self.forward.timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
+        let mut limits = Limits::new(times.whole, context.options().stream_idle_timeout, &context.flow);
+        self.know_endpoints(context).await;
         let pool = context.on.lane.shared.clusters.of(&self.upstream);
         let session = self.forward.session.as_deref();
         let mut tried = Tried::default();
@@ -184,9 +198,12 @@ impl Course<'_> {
                 Ok(picked) => picked,
                 Err(why) => return failed(context, &why).into(),
             };
+            if context.is_gateway() {
+                parts.headers.insert(ATTEMPT.clone(), HeaderValue::from(made));
+            }
+            let own = times.per_try.map(|time| Deadline::new(time, &context.flow));
             let sending = self.attempt(context, (&pool, &picked), (&parts, &mut body));
-            let per_try = policy.and_then(|policy| policy.per_try_timeout);
-            let outcome = limited(sending, &mut deadline, per_try).await;
+            let outcome = limited(sending, (&mut limits, own), &context.flow).await;
             context.sent = Some(self.sent_to(&picked, (made, began)));
             context.told.clone_from(&picked.told);
             let progress = Progress { made, replayable: body.is_there() };
@@ -206,16 +223,16 @@ impl Course<'_> {
                 Next::HandOn(flag) => {
                     context.flags.extend(flag.map(retry::Flag::as_str));
                     self.copy(context, &parts, &body);
-                    return self.hand_on(context, outcome, (deadline, picked));
+                    return self.hand_on(context, outcome, (limits, picked));
                 }
             };
-            let limits = &self.cluster.policy;
+            let cluster = &self.cluster.policy;
             // The one of the attempt before counts no more.
             drop(retrying.take());
-            retrying = pool.breaker.take_retry(limits.pool.retries_max, limits.retry_budget.as_ref());
+            retrying = pool.breaker.take_retry(cluster.pool.retries_max, cluster.retry_budget.as_ref());
             if retrying.is_none() {
                 context.flags.push(retry::Flag::Overflow.as_str());
-                return self.hand_on(context, outcome, (deadline, picked));
+                return self.hand_on(context, outcome, (limits, picked));
             }
             if policy.is_some_and(|policy| policy.avoid_previous) {
                 tried.addresses.push(picked.address());
@@ -223,11 +240,22 @@ impl Course<'_> {
             if retry::leaves_tried_priorities(policy, made) {
                 tried.tiers |= picked.tier;
             }
-            if !pause(wait, &mut deadline).await {
-                return failed(context, &Failure::Timeout).into();
+            if let Err(why) = limited(pause(wait), (&mut limits, None), &context.flow).await {
+                return failed(context, &why.why).into();
             }
         }
         failed(context, &Failure::Timeout).into()
+    }
+
+    /// A service that was configured just now is one whose endpoints come any moment.
+    async fn know_endpoints(&self, context: &mut Context) {
+        let is_service = !matches!(context.on.arrival.target, Target::Workload { .. });
+        let by_world = self.cluster.resolution == Resolution::Endpoints && is_service;
+        if by_world && context.world.service(&self.upstream.service).is_none() {
+            let shared = &context.on.lane.shared;
+            news::of_service(shared, &self.upstream.service).await;
+            context.world = shared.world.load();
+        }
     }
 
     fn body(&self, context: &Context, body: Incoming, keeps: bool) -> Body {
@@ -320,11 +348,11 @@ impl Course<'_> {
         self,
         context: &mut Context,
         outcome: Result<Sent, Failed>,
-        (deadline, picked): (Option<Pin<Box<Sleep>>>, Picked),
+        (limits, picked): (Option<Box<Limits>>, Picked),
     ) -> Served {
         match outcome {
             Ok(Sent { response, lease }) => {
-                Served::Theirs(Box::new(Theirs { response, lease, deadline, upgrade: self.upgrade, picked }))
+                Served::Theirs(Box::new(Theirs { response, lease, limits, upgrade: self.upgrade, picked }))
             }
             Err(why) => {
                 tracing::debug!(upstream = %self.upstream, why = ?why.why, "a request failed");
@@ -339,43 +367,33 @@ fn failed(context: &mut Context, why: &Failure) -> Local {
     Local::failed(why)
 }
 
-/// The attempt, unless it takes too long.
-async fn limited(
-    sending: impl Future<Output = Result<Sent, Failed>>,
-    deadline: &mut Option<Pin<Box<Sleep>>>,
-    per_try: Option<Duration>,
-) -> Result<Sent, Failed> {
-    let whole = async {
-        match deadline {
-            Some(deadline) => deadline.as_mut().await,
-            None => std::future::pending().await,
-        }
-    };
+/// What `doing` comes to, unless it takes too long.
+async fn limited<T>(
+    doing: impl Future<Output = Result<T, Failed>>,
+    (limits, own): (&mut Option<Box<Limits>>, Option<Deadline>),
+    flow: &Flow,
+) -> Result<T, Failed> {
+    let whole = poll_fn(|context| limits.as_mut().map_or(Poll::Pending, |limits| limits.poll(context)));
     let own = async {
-        match per_try {
-            Some(time) => tokio::time::sleep(time).await,
+        match own {
+            Some(own) => own.await,
             None => std::future::pending().await,
         }
     };
     tokio::select! {
-        sent = sending => sent,
-        () = whole => Err(Failure::Timeout.into()),
+        done = doing => done,
+        over = whole => Err(match over {
+            Over::Time => Failure::Timeout,
+            Over::Idle => Failure::Idle { received: flow.has_ended() },
+        }.into()),
         () = own => Err(Failure::PerTryTimeout.into()),
     }
 }
 
-/// Waits before a further attempt; false if the whole request's time is over first.
-async fn pause(wait: Duration, deadline: &mut Option<Pin<Box<Sleep>>>) -> bool {
-    match deadline {
-        None => {
-            tokio::time::sleep(wait).await;
-            true
-        }
-        Some(deadline) => tokio::select! {
-            () = tokio::time::sleep(wait) => true,
-            () = deadline.as_mut() => false,
-        },
-    }
+/// Waits before a further attempt.
+async fn pause(wait: Duration) -> Result<(), Failed> {
+    tokio::time::sleep(wait).await;
+    Ok(())
 }
 
 /// The endpoint says itself when it wants the body that was announced.
@@ -404,7 +422,7 @@ impl From<&Failure> for retry::Failure {
             Failure::Reset { refused: true } => Self::Refused,
             Failure::Reset { refused: false } | Failure::Protocol(_) => Self::Reset { sent: true },
             Failure::PerTryTimeout => Self::PerTryTimeout,
-            Failure::Timeout | Failure::Downstream => Self::Timeout,
+            Failure::Timeout | Failure::Idle { .. } | Failure::Downstream => Self::Timeout,
             Failure::NoHealthyUpstream | Failure::NoCluster(_) | Failure::Unready(_) => Self::NoEndpoint,
         }
     }

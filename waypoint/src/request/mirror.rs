@@ -89,7 +89,8 @@ impl Copy {
         if pool.breaker.count(Counted::Requests) >= COPIES_MAX {
             return tracing::debug!(upstream = %self.upstream, "no copy is sent: too many are under way");
         }
-        let Ok(picked) = pick::for_connection(&self.lane, cluster, &self.arrival) else {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let Ok(picked) = pick::for_connection(&self.lane, cluster, &self.arrival, host) else {
             return tracing::debug!(upstream = %self.upstream, "no copy is sent: there is no endpoint");
         };
         let speak = match cluster.protocol {

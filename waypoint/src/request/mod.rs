@@ -9,8 +9,10 @@
 //! read from the first phase to the last. Absent on purpose: what a phase decides.
 
 mod context;
+mod control;
 mod edits;
 mod forward;
+mod judge;
 mod local;
 mod mirror;
 mod record;
@@ -61,7 +63,11 @@ impl From<Local> for Served {
 pub async fn handle(on: Arc<Connection>, mut request: Request<Incoming>) -> Answer {
     let asked = hop::clean_request(&mut request);
     let Some(mut context) = Context::open(&on, &request) else { return unconfigured() };
-    let served = match prepare(&mut context, &mut request) {
+    let prepared = prepare(&mut context, &mut request);
+    if asked.websocket && prepared.is_ok() {
+        context.keep_judged(&request);
+    }
+    let served = match prepared {
         Ok(Some(route)) => {
             context.route = Some(route.clone());
             serve(&mut context, &route, request, asked).await
@@ -75,6 +81,8 @@ pub async fn handle(on: Arc<Connection>, mut request: Request<Incoming>) -> Answ
 /// Everything that needs no waiting: what the request is, where it leads, whether it may.
 fn prepare(context: &mut Context, request: &mut Request<Incoming>) -> Result<Option<Arc<HttpRoute>>, Local> {
     hop::settle_authority(request, context.options().http10).map_err(Local::malformed)?;
+    // Before anything else reads or writes such headers.
+    context.control = control::take(request.headers_mut(), context.sender(), context.is_grpc);
     context.normalise(request)?;
     context.tell(request);
     let route = context.select(request)?;

@@ -40,6 +40,9 @@ impl Context {
             End::Whole => (None, None),
             End::Broken => (Some("UC"), Some("upstream_reset_after_response_started{connection_termination}")),
             End::TimedOut => (Some("UT"), Some("response_timeout")),
+            End::Idle => (Some("SI"), Some("stream_idle_timeout")),
+            // Who cut it has said why.
+            End::Denied => (None, None),
             End::Left => (Some("DC"), Some("downstream_remote_disconnect")),
         };
         self.flags.extend(flag);

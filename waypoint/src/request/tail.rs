@@ -4,17 +4,19 @@
 //! and when it is over, however that comes about, the connection is given back and the record is written. Absent on
 //! purpose: what the record looks like (see `report`).
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, response::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use lateen_rt::drain::Drain;
-use tokio::time::Sleep;
 
-use super::{Answer, context::Context, edits, forward::Theirs, upgrade};
+use super::{Answer, context::Context, edits, forward::Theirs, judge::Judged, upgrade};
 use crate::{
-    http::body::{End, ResponseBody, Tail as Follows},
+    http::{
+        body::{End, ResponseBody, Tail as Follows},
+        deadline::Limits,
+    },
     lane::Lane,
     pick::Picked,
     upstream::pool::Lease,
@@ -32,7 +34,7 @@ pub enum Source {
 pub struct Rest {
     body: Incoming,
     lease: Lease,
-    deadline: Option<Pin<Box<Sleep>>>,
+    limits: Option<Box<Limits>>,
     /// Both ends of an upgrade that was agreed on: the client's and the endpoint's.
     upgrade: Option<(OnUpgrade, OnUpgrade)>,
     picked: Picked,
@@ -53,8 +55,8 @@ impl Theirs {
         let upgrade = self.upgrade.take().filter(|_| agreed);
         let upgrade = upgrade.map(|ours| (ours, hyper::upgrade::on(&mut self.response)));
         let (parts, body) = self.response.into_parts();
-        let (lease, deadline, picked) = (self.lease, self.deadline, self.picked);
-        (parts, Source::Theirs(Box::new(Rest { body, lease, deadline, upgrade, picked })))
+        let (lease, limits, picked) = (self.lease, self.limits, self.picked);
+        (parts, Source::Theirs(Box::new(Rest { body, lease, limits, upgrade, picked })))
     }
 }
 
@@ -98,7 +100,7 @@ pub fn attach(context: Context, parts: Parts, source: Source) -> Answer {
                     lane.tasks.spawn("upgraded", upgrade::join(ours, theirs, tail));
                     ResponseBody::empty(None)
                 }
-                None => ResponseBody::passing(rest.body, rest.deadline, tail),
+                None => ResponseBody::passing(rest.body, rest.limits, tail),
             }
         }
     };
@@ -109,6 +111,19 @@ impl Tail {
     /// What ends it early.
     pub fn drain(&self) -> Drain {
         self.lane.drain.clone()
+    }
+
+    /// What policy is asked again of.
+    pub fn judged(&mut self) -> Option<Box<Judged>> {
+        self.context.as_mut().and_then(|context| context.judged.take())
+    }
+
+    /// It is over because policy says so, in these words.
+    pub fn denied(mut self, why: String) {
+        if let Some(context) = &mut self.context {
+            context.details = why.into();
+        }
+        self.end(End::Denied);
     }
 }
 

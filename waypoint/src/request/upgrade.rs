@@ -9,7 +9,7 @@ use hyper::{body::Incoming, ext::Protocol, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use lateen_net::splice::{Io, Meter, splice};
 
-use super::tail::Tail;
+use super::{judge::Judged, tail::Tail};
 use crate::http::{
     body::{End, Tail as _},
     hop::Asked,
@@ -46,7 +46,14 @@ pub fn agree(status: &mut StatusCode, headers: &mut HeaderMap, is_http1: bool) {
     }
 }
 
-/// Joins both ends until either is done; `tail` hears how it ended.
+async fn until_denied(judged: Option<Box<Judged>>) -> String {
+    match judged {
+        Some(judged) => judged.denied().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Joins both ends until either is done, or policy refuses it; `tail` hears how it ended.
 pub async fn join(client: OnUpgrade, endpoint: OnUpgrade, mut tail: Tail) {
     let (client, endpoint) = match tokio::try_join!(client, endpoint) {
         Ok(both) => both,
@@ -56,10 +63,18 @@ pub async fn join(client: OnUpgrade, endpoint: OnUpgrade, mut tail: Tail) {
         }
     };
     let meter = Meter::default();
-    let drain = tail.drain();
-    let joined = splice(Io(TokioIo::new(client)), Io(TokioIo::new(endpoint)), &meter, drain.forced()).await;
+    let (drain, judged) = (tail.drain(), tail.judged());
+    let mut denied = None;
+    let interrupt = async {
+        tokio::select! {
+            () = drain.forced() => {}
+            why = until_denied(judged) => denied = Some(why),
+        }
+    };
+    let joined = splice(Io(TokioIo::new(client)), Io(TokioIo::new(endpoint)), &meter, interrupt).await;
     tail.data(usize::try_from(meter.from_destination()).unwrap_or(usize::MAX));
     match joined {
+        _ if denied.is_some() => tail.denied(denied.unwrap_or_default()),
         Ok(_) => tail.end(End::Whole),
         Err(error) => {
             tracing::debug!(%error, "an upgraded connection broke");

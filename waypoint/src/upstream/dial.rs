@@ -3,7 +3,11 @@
 //! In: an endpoint, on which terms, and on whose behalf. Out: a [`Wire`]. Absent on purpose: what the terms are made of (see
 //! `terms` and `tls`), keeping connections (see `pool`).
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use lateen_hbone::{
     client::{self, Client, ConnectError, OpenError},
@@ -16,7 +20,9 @@ use lateen_identity::{
 };
 use lateen_net::dial::{self, DialOptions};
 use lateen_rt::deadline::{Elapsed, within};
+use lateen_state::{wait, workload::Tunnel};
 use lateen_types::{
+    addr::NetworkAddress,
     id::SpiffeId,
     name::{Hostname, WorkloadUid},
 };
@@ -29,7 +35,7 @@ use super::{
     terms::Terms,
     wire::{Carrier, Wire},
 };
-use crate::lane::Lane;
+use crate::lane::{Lane, Shared};
 
 /// Where tunnels are taken.
 const HBONE_PORT: u16 = 15008;
@@ -86,6 +92,9 @@ pub enum DialError {
     /// The destination's own TLS did not come about.
     #[error("TLS of the destination: {0}")]
     Destination(Arc<str>),
+    /// The proxy on the way does not connect.
+    #[error("the proxy did not connect: {0}")]
+    Proxy(Arc<str>),
     /// The endpoint speaks no HTTP.
     #[error("the connection could not be begun: {0}")]
     Begin(Arc<str>),
@@ -100,7 +109,12 @@ impl DialError {
             Self::Connect(error) => matches!(**error, ConnectError::Timeout(_)),
             Self::Tls(error) => matches!(**error, HandshakeError::Timeout(_)),
             Self::Http(error) => matches!(**error, OpenError::Timeout(_)),
-            Self::Certificate(_) | Self::Name { .. } | Self::Full(_) | Self::Destination(_) | Self::Begin(_) => false,
+            Self::Certificate(_)
+            | Self::Name { .. }
+            | Self::Full(_)
+            | Self::Destination(_)
+            | Self::Proxy(_)
+            | Self::Begin(_) => false,
         }
     }
 }
@@ -150,7 +164,7 @@ pub async fn wire(lane: &Lane, to: To<'_>, by: &For) -> Result<Wire, DialError> 
 }
 
 async fn carrier(lane: &Lane, endpoint: &Endpoint, by: &For) -> Result<Carrier, DialError> {
-    let addr = address(endpoint).await?;
+    let addr = address(lane, endpoint).await?;
     match endpoint.way() {
         Way::Plain => Ok(Carrier::Plain(plain(addr, by).await?)),
         Way::Tunnel => tunnel(lane, endpoint, addr, by).await,
@@ -213,7 +227,7 @@ async fn secure(lane: &Lane, key: &HopKey) -> Result<(Client, Met), DialError> {
 }
 
 /// The address of an endpoint; of a name each that it has in turn.
-async fn address(endpoint: &Endpoint) -> Result<SocketAddr, DialError> {
+async fn address(lane: &Lane, endpoint: &Endpoint) -> Result<SocketAddr, DialError> {
     let hostname = match &endpoint.key.at {
         At::Ip(ip) => return Ok(SocketAddr::new(*ip, endpoint.key.port)),
         At::Host(hostname) => hostname,
@@ -222,8 +236,63 @@ async fn address(endpoint: &Endpoint) -> Result<SocketAddr, DialError> {
     let looking = tokio::net::lookup_host((hostname.as_str(), endpoint.key.port));
     let found: Vec<SocketAddr> =
         within("resolving a name", DNS_TIMEOUT, looking).await?.map_err(|error| unknown(error.to_string()))?.collect();
-    match found.len() {
-        0 => Err(unknown("the answer is empty".to_owned())),
-        count => Ok(found[rand::random_range(0..count)]),
+    let one = match found.len() {
+        0 => return Err(unknown("the answer is empty".to_owned())),
+        count => found[rand::random_range(0..count)],
+    };
+    if endpoint.workload.is_none() {
+        // The client has brought the name, and whoever answers for it may say any address.
+        outside(&lane.shared, one.ip()).await.map_err(unknown)?;
+    }
+    Ok(one)
+}
+
+/// Refuses addresses at which no stranger's name may lead: ours, and those in the mesh, which are never called in plain.
+async fn outside(shared: &Shared, ip: IpAddr) -> Result<(), String> {
+    let ip = ip.to_canonical();
+    if is_own(ip) {
+        return Err(format!("{ip} is no address of others"));
+    }
+    let at = NetworkAddress { network: shared.own.network.clone(), ip };
+    let world = wait::address(&shared.world, &shared.demands, &at).await.map_err(|error| error.to_string())?;
+    let tunnelled = world.workload_by_ip(&at).is_some_and(|workload| workload.tunnel == Tunnel::Hbone);
+    match tunnelled || world.services_at(&at).next().is_some() {
+        true => Err(format!("{ip} is in the mesh, and has a name of its own there")),
+        false => Ok(()),
+    }
+}
+
+/// Whether an address means this machine, this link, or nobody.
+fn is_own(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            ip.is_loopback() || ip.is_unspecified() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast()
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_strangers_do_not_lead_to_ourselves() {
+        for text in [
+            "127.0.0.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "ff02::1",
+        ] {
+            assert!(is_own(text.parse().expect("an address")), "{text}");
+        }
+        for text in ["10.0.0.1", "192.0.2.7", "2001:db8::1"] {
+            assert!(!is_own(text.parse().expect("an address")), "{text}");
+        }
     }
 }

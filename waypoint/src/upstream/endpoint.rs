@@ -89,6 +89,11 @@ impl Endpoint {
         }
     }
 
+    /// Whoever has a name that a client brings.
+    pub fn named(name: Hostname, port: u16, service: Option<Arc<Service>>) -> Self {
+        Self { key: EndpointKey { workload: None, at: At::Host(name), port }, workload: None, service }
+    }
+
     /// How it is reached.
     pub fn way(&self) -> Way {
         match self.workload.as_ref().map(|workload| workload.tunnel) {

@@ -7,6 +7,8 @@ use std::{fmt, sync::Arc};
 
 use http::StatusCode;
 
+use super::dial::DialError;
+
 /// One attempt that failed before there were response headers, or no attempt at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
@@ -34,6 +36,11 @@ pub enum Failure {
     PerTryTimeout,
     /// The whole request took longer than it may.
     Timeout,
+    /// Nothing passed for longer than it may: whether the request had come whole.
+    Idle {
+        /// It had: the endpoint is silent.
+        received: bool,
+    },
     /// There is no endpoint that may be chosen.
     NoHealthyUpstream,
     /// The cluster is unknown or must not be used: why, and how it is answered.
@@ -44,6 +51,16 @@ pub enum Failure {
     Downstream,
 }
 
+impl From<DialError> for Failure {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Name { reason, .. } => Self::Dns(reason),
+            error if error.is_timeout() => Self::ConnectTimeout,
+            error => Self::Connect(error.to_string().into()),
+        }
+    }
+}
+
 /// The short response flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flag(pub &'static str);
@@ -52,7 +69,8 @@ impl Failure {
     /// What the client is answered.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::PerTryTimeout | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::PerTryTimeout | Self::Timeout | Self::Idle { received: true } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Idle { received: false } => StatusCode::REQUEST_TIMEOUT,
             Self::Protocol(_) => StatusCode::BAD_GATEWAY,
             Self::NoCluster(status) => *status,
             Self::Downstream => StatusCode::BAD_REQUEST,
@@ -76,6 +94,7 @@ impl Failure {
             Self::Reset { .. } => "UR",
             Self::Protocol(_) => "UPE",
             Self::PerTryTimeout | Self::Timeout => "UT",
+            Self::Idle { .. } => "SI",
             Self::NoHealthyUpstream => "UH",
             Self::NoCluster(_) => "NC",
             Self::Dns(_) => "DF",
@@ -88,6 +107,7 @@ impl Failure {
         match self {
             Self::NoHealthyUpstream => "no healthy upstream".to_owned(),
             Self::PerTryTimeout | Self::Timeout => "upstream request timeout".to_owned(),
+            Self::Idle { .. } => "stream timeout".to_owned(),
             Self::NoCluster(_) | Self::Downstream => String::new(),
             other => format!("{BEFORE_HEADERS}. reset reason: {}", Reason(other)),
         }
@@ -99,6 +119,7 @@ impl Failure {
             Self::NoHealthyUpstream => "no_healthy_upstream".to_owned(),
             Self::PerTryTimeout => "upstream_per_try_timeout".to_owned(),
             Self::Timeout => "upstream_response_timeout".to_owned(),
+            Self::Idle { .. } => "stream_idle_timeout".to_owned(),
             Self::NoCluster(_) => "cluster_not_found".to_owned(),
             Self::Downstream => "downstream_remote_disconnect".to_owned(),
             Self::Connect(_)
@@ -128,10 +149,13 @@ impl Failure {
     pub fn as_seen_by_health(&self) -> Option<StatusCode> {
         match self {
             Self::Connect(_) | Self::Termination { .. } | Self::Reset { .. } => Some(StatusCode::SERVICE_UNAVAILABLE),
-            Self::ConnectTimeout | Self::PerTryTimeout | Self::Timeout => Some(StatusCode::GATEWAY_TIMEOUT),
+            Self::ConnectTimeout | Self::PerTryTimeout | Self::Timeout | Self::Idle { received: true } => {
+                Some(StatusCode::GATEWAY_TIMEOUT)
+            }
             Self::Protocol(_) => Some(StatusCode::BAD_GATEWAY),
             Self::Unready(_)
             | Self::Overflow
+            | Self::Idle { received: false }
             | Self::NoHealthyUpstream
             | Self::NoCluster(_)
             | Self::Dns(_)
@@ -159,6 +183,7 @@ impl fmt::Display for Reason<'_> {
             Failure::Dns(_) => f.write_str("dns resolution failure"),
             Failure::PerTryTimeout
             | Failure::Timeout
+            | Failure::Idle { .. }
             | Failure::NoHealthyUpstream
             | Failure::NoCluster(_)
             | Failure::Downstream => f.write_str("local reset"),
@@ -172,7 +197,9 @@ mod tests {
 
     #[test]
     fn each_failure_is_answered_as_the_reference_does() {
-        let rows: [(Failure, u16, &str, &str, &str); 8] = [
+        let rows: [(Failure, u16, &str, &str, &str); 10] = [
+            (Failure::Idle { received: false }, 408, "SI", "stream timeout", "stream_idle_timeout"),
+            (Failure::Idle { received: true }, 504, "SI", "stream timeout", "stream_idle_timeout"),
             (Failure::NoHealthyUpstream, 503, "UH", "no healthy upstream", "no_healthy_upstream"),
             (
                 Failure::Overflow,

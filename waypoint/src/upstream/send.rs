@@ -161,9 +161,7 @@ pub fn keepalive(of: &Keepalive) -> lateen_net::options::Keepalive {
 fn failure_of(error: AcquireError) -> Failure {
     match error {
         AcquireError::Overflow => Failure::Overflow,
-        AcquireError::Dial(DialError::Name { reason, .. }) => Failure::Dns(reason),
-        AcquireError::Dial(error) if error.is_timeout() => Failure::ConnectTimeout,
-        AcquireError::Dial(error) => Failure::Connect(error.to_string().into()),
+        AcquireError::Dial(error) => error.into(),
     }
 }
 

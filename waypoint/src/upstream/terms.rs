@@ -7,7 +7,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use super::{
-    endpoint::{Endpoint, EndpointKey},
+    endpoint::{At, Endpoint, EndpointKey},
     tls::{Seal, SealError},
 };
 use crate::{
@@ -72,8 +72,10 @@ impl Terms {
 }
 
 impl ConnectionKey {
-    /// Whether only one client's requests can use its connections.
-    pub fn is_of_one_client(&self) -> bool {
-        self.terms.as_ref().is_some_and(|terms| terms.announced.is_some())
+    /// Whether clients make as many of its kind as they like, each of little use: for one client alone, or to a name that
+    /// a client brought.
+    pub fn is_seldom_used(&self) -> bool {
+        let is_of_one_client = self.terms.as_ref().is_some_and(|terms| terms.announced.is_some());
+        is_of_one_client || (self.endpoint.workload.is_none() && matches!(self.endpoint.at, At::Host(_)))
     }
 }

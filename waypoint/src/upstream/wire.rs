@@ -15,6 +15,8 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
+use super::through::Through;
+
 /// What carries the bytes.
 #[derive(Debug)]
 pub enum Carrier {
@@ -31,6 +33,15 @@ pub enum Wire {
     Clear(Carrier),
     /// With the destination's own TLS.
     Sealed(Box<TlsStream<Carrier>>),
+    /// To where a proxy at the other end has connected.
+    Through(Box<Through>),
+}
+
+impl Wire {
+    /// What a proxy has connected to.
+    pub fn through(through: Through) -> Self {
+        Self::Through(Box::new(through))
+    }
 }
 
 /// Calls the same method of whatever is inside.
@@ -83,4 +94,5 @@ macro_rules! reads_and_writes {
 }
 
 reads_and_writes!(Carrier { Tunnel, Plain });
-reads_and_writes!(Wire { Clear, Sealed });
+reads_and_writes!(Through { Connected, Posted });
+reads_and_writes!(Wire { Clear, Sealed, Through });

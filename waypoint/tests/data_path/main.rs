@@ -3,6 +3,7 @@
 mod authority;
 mod endpoints;
 mod gateway;
+mod lasting;
 mod limits;
 mod mesh;
 mod messages;

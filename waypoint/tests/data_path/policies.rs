@@ -23,7 +23,7 @@ fn options() -> proxy::Options {
     proxy::Options { access_log, ..proxy::Options::default() }
 }
 
-fn policy(action: proxy::Action, fields: &[(proxy::Attribute, &str)]) -> proxy::Policy {
+pub fn policy(action: proxy::Action, fields: &[(proxy::Attribute, &str)]) -> proxy::Policy {
     let field = |(attribute, value): &(proxy::Attribute, &str)| proxy::Field {
         attribute: (*attribute).into(),
         any: vec![(*value).to_owned()],

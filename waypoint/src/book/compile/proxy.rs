@@ -52,6 +52,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn options(from: wire::Options) -> Result<Options, DecodeError> {
     let detection = time("protocol_detection_timeout", from.protocol_detection_timeout)?;
+    let idle = time("stream_idle_timeout", from.stream_idle_timeout)?;
     Ok(Options {
         path_normalization: match known("path_normalization", from.path_normalization)? {
             wire::PathNormalization::Base => PathNormalization::Base,
@@ -67,6 +68,7 @@ fn options(from: wire::Options) -> Result<Options, DecodeError> {
         trusted_proxies: from.trusted_proxies,
         proxy_protocol: from.proxy_protocol,
         protocol_detection_timeout: detection.filter(|timeout| !timeout.is_zero()),
+        stream_idle_timeout: idle.filter(|timeout| !timeout.is_zero()),
         http10: from.http10,
         mirror_shadow_suffix: from.mirror_shadow_suffix,
         preserve_header_case: from.preserve_header_case,

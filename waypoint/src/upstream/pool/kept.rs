@@ -10,8 +10,8 @@ use std::{
 
 use super::{ClusterPool, ConnectionKey, Many, One};
 
-/// How long a connection that only one client can use is kept for its next request.
-const ONE_CLIENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a connection is kept for its next request that few can be for.
+const SELDOM_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The connections of one thread to one endpoint, on the same terms.
 #[derive(Debug, Default)]
@@ -65,8 +65,8 @@ impl ClusterPool {
         let mut endpoints = self.lanes[lane].lock();
         endpoints.retain(|key, kept| {
             let (lives, mut timeout) = (lives(key), kept.idle_timeout);
-            if key.is_of_one_client() {
-                timeout = Some(timeout.map_or(ONE_CLIENT_TIMEOUT, |time| time.min(ONE_CLIENT_TIMEOUT)));
+            if key.is_seldom_used() {
+                timeout = Some(timeout.map_or(SELDOM_TIMEOUT, |time| time.min(SELDOM_TIMEOUT)));
             }
             let stays = |idle_for: &dyn Fn(Duration) -> bool| {
                 if lives { timeout.is_none_or(|time| !idle_for(time)) } else { !idle_for(Duration::ZERO) }
