@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     ca::residents::Residents,
-    enforcement::Enforcement,
+    enforcement::{Enforcement, Moves},
     facts::Source,
     graph::{Delta, Graph},
     names,
@@ -130,12 +130,13 @@ impl Publisher {
                 return None;
             }
         };
+        let moves = Moves::of(&changes);
         if !changes.is_empty() {
             tracing::debug!(resources = changes.len(), "publishing changes");
             metrics::counter!(names::PUSHES).increment(1);
             self.table.publish(changes);
         }
-        self.enforcement.begin(enforcing, self.table.with(View::revision));
+        self.enforcement.begin(enforcing, moves, self.table.with(View::revision));
         conditions.into_iter().for_each(|told| self.statuses.tell(told));
         if let Some(asked) = asked {
             self.asked.send_replace(asked);

@@ -74,7 +74,8 @@ impl Reason {
 /// The node proxies' side of an authorization policy.
 pub fn derive(mesh: &Mesh, key: &Key, policy: &AuthorizationPolicy) -> Derived {
     if policy.has_target() {
-        return Derived { policy: None, condition: None, enforceable: Enforceable::AtWaypoint };
+        let lost = l7::derive(mesh, key, policy).lost;
+        return Derived { policy: None, condition: None, enforceable: Enforceable::AtWaypoint(lost) };
     }
     let action = match enforced_action(mesh, policy) {
         Ok(action) => action,

@@ -15,8 +15,8 @@ pub enum Enforceable {
     Without(Vec<String>),
     /// Nothing, because of these fields.
     Nothing(Vec<String>),
-    /// Nothing here: a waypoint does it.
-    AtWaypoint,
+    /// Nothing here: waypoints enforce it, but for these fields.
+    AtWaypoint(Vec<String>),
     /// Nothing, because another one of its level is older.
     Overridden(Key),
 }
@@ -32,6 +32,8 @@ pub struct Count {
     pub waiting: Vec<String>,
     /// A proxy that could not use it, and its words.
     pub rejected: Option<(String, String)>,
+    /// Gateways it is sent to, where it has targets.
+    pub gateways: usize,
 }
 
 /// The condition's type.
@@ -42,9 +44,13 @@ pub fn word(what: &Enforceable, count: &Count) -> Word {
     let said = |truth, reason, message: String| Word { kind: ENFORCED, truth, reason, message };
     let proxies = format!("{} of {} connected proxies", count.holding, count.connected);
     match what {
-        Enforceable::AtWaypoint => {
-            let message = "it has targets, so their waypoint is to enforce it; node proxies are not sent it";
+        Enforceable::AtWaypoint(_) if count.gateways == 0 => {
+            let message = "it has targets, and no waypoint is sent it yet; WaypointAccepted says how they are bound";
             return said(Truth::Unknown, "AtWaypoint", message.to_owned());
+        }
+        Enforceable::AtWaypoint(_) if count.connected == 0 => {
+            let message = "no proxy of its waypoint is connected to any controller";
+            return said(Truth::Unknown, "NoProxies", message.to_owned());
         }
         Enforceable::Nothing(fields) => {
             let message = format!("not in force, because of {}", fields.join("; "));
@@ -53,7 +59,7 @@ pub fn word(what: &Enforceable, count: &Count) -> Word {
         Enforceable::Overridden(by) => {
             return said(Truth::False, "Overridden", format!("not in force: {by} is older and holds at this level"));
         }
-        Enforceable::Whole | Enforceable::Without(_) => {}
+        Enforceable::Whole | Enforceable::Without(_) | Enforceable::AtWaypoint(_) => {}
     }
     if let Some((proxy, words)) = &count.rejected {
         return said(Truth::False, "Rejected", format!("in force at {proxies}; {proxy} rejected it: {words}"));
@@ -66,13 +72,15 @@ pub fn word(what: &Enforceable, count: &Count) -> Word {
         return said(Truth::False, "Pending", message);
     }
     match what {
-        Enforceable::Without(fields) => {
+        Enforceable::Without(fields) | Enforceable::AtWaypoint(fields) if !fields.is_empty() => {
             let message = format!("in force at {proxies}, but without {}", fields.join("; "));
             said(Truth::False, "PartlyEnforceable", message)
         }
-        Enforceable::Whole | Enforceable::Nothing(_) | Enforceable::AtWaypoint | Enforceable::Overridden(_) => {
-            said(Truth::True, "InForce", format!("in force at {proxies}"))
-        }
+        Enforceable::Whole
+        | Enforceable::Without(_)
+        | Enforceable::Nothing(_)
+        | Enforceable::AtWaypoint(_)
+        | Enforceable::Overridden(_) => said(Truth::True, "InForce", format!("in force at {proxies}")),
     }
 }
 
@@ -98,7 +106,13 @@ mod tests {
         check(&Enforceable::Without(fields()), &all, Truth::False, "PartlyEnforceable", "spec.a: b");
         check(&Enforceable::Without(fields()), &one, Truth::False, "Pending", "1 of 2");
         check(&Enforceable::Nothing(fields()), &all, Truth::False, "NotEnforceable", "spec.a: b");
-        check(&Enforceable::AtWaypoint, &all, Truth::Unknown, "AtWaypoint", "waypoint");
+        let at_waypoint = Enforceable::AtWaypoint(Vec::new());
+        let sent = |count: &Count| Count { gateways: 1, ..count.clone() };
+        check(&at_waypoint, &Count::default(), Truth::Unknown, "AtWaypoint", "no waypoint");
+        check(&at_waypoint, &sent(&Count::default()), Truth::Unknown, "NoProxies", "waypoint");
+        check(&at_waypoint, &sent(&one), Truth::False, "Pending", "z2");
+        check(&at_waypoint, &sent(&all), Truth::True, "InForce", "2 of 2");
+        check(&Enforceable::AtWaypoint(fields()), &sent(&all), Truth::False, "PartlyEnforceable", "spec.a: b");
         check(&Enforceable::Overridden(Key::new("n", "old")), &all, Truth::False, "Overridden", "n/old");
     }
 }

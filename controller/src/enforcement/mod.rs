@@ -1,16 +1,18 @@
 //! Whether policies are in force: which proxies hold what.
 //!
 //! In: proxies' progress, policies as they change. Out: the condition `Enforced` of each policy.
-//! A proxy holds a policy once it has acknowledged everything of the batch the policy came in, policies and workloads
-//! both: a selector policy is in force where its workloads name it. Of proxies connected to other controllers `share`
+//! A node proxy holds a policy once it has acknowledged everything of the batch the policy came in, policies and workloads
+//! both: a selector policy is in force where its workloads name it. A policy with targets is in force once every proxy of
+//! the Gateways it is sent to has acknowledged it, and what names it. Of proxies connected to other controllers `share`
 //! brings reports to the one that leads, which alone tells. Absent on purpose: writing (see `status`), words (see
 //! `derive::enforced`).
 
+mod places;
 mod report;
 pub mod share;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use lateen_cluster::store::Key;
 use lateen_wire::type_url;
 use parking_lot::Mutex;
 use tokio::{
@@ -25,7 +28,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use self::report::Report;
+pub use self::places::Moves;
+use self::{places::Places, report::Report};
 use crate::{
     derive::{
         enforced::{self, Count, Enforceable},
@@ -58,6 +62,8 @@ struct Shared {
     proxies: Mutex<HashMap<u64, Arc<Slot>>>,
     numbers: AtomicU64,
     rules: Mutex<HashMap<Object, Rule>>,
+    /// Taken while `rules` is held, or alone.
+    places: Mutex<Places>,
     /// What other controllers count; `None` while another leads, or as long as nobody was asked.
     others: Mutex<Option<Vec<Report>>>,
     changed: Notify,
@@ -67,15 +73,24 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Slot {
     name: String,
+    /// Whose instance it is.
+    gateway: Option<Key>,
     policies: AtomicU64,
     addresses: AtomicU64,
-    /// Whether it asked for policies at all.
+    /// Of a Gateway's instance: its policies, and the services and the proxy that name them.
+    own: [AtomicU64; OWN.len()],
+    /// Whether it asked for node proxies' policies at all.
     asked: std::sync::atomic::AtomicBool,
     rejections: Mutex<VecDeque<Rejection>>,
 }
 
+/// What a Gateway's instance must hold for a policy to be in force there.
+const OWN: [&str; 3] = [type_url::POLICY, type_url::SERVICE, type_url::PROXY];
+
 #[derive(Debug)]
 struct Rejection {
+    /// The type of what was rejected.
+    kind: &'static str,
     /// The revision it was about; `None` until the proxy has settled.
     revision: Option<u64>,
     words: String,
@@ -93,19 +108,20 @@ struct Rule {
 
 impl Enforcement {
     /// A proxy connects; it counts while the value lives.
-    pub fn connect(&self, name: &str) -> Connected {
+    pub fn connect(&self, name: &str, gateway: Option<Key>) -> Connected {
         let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
-        let slot = Arc::new(Slot { name: name.to_owned(), ..Slot::default() });
+        let slot = Arc::new(Slot { name: name.to_owned(), gateway, ..Slot::default() });
         self.shared.proxies.lock().insert(number, slot.clone());
         Connected { shared: self.shared.clone(), number, slot }
     }
 
-    /// These policies changed, and the table was at `revision` afterwards.
-    pub fn begin(&self, changed: Vec<Enforcing>, revision: u64) {
-        if changed.is_empty() {
+    /// These policies changed, or where they are sent, and the table was at `revision` afterwards.
+    pub fn begin(&self, changed: Vec<Enforcing>, moves: Moves, revision: u64) {
+        let mut rules = self.shared.rules.lock();
+        let moved = self.shared.places.lock().take(moves);
+        if changed.is_empty() && moved.is_empty() {
             return;
         }
-        let mut rules = self.shared.rules.lock();
         for Enforcing { object, generation, what } in changed {
             let Some(what) = what else {
                 rules.remove(&object);
@@ -115,6 +131,12 @@ impl Enforcement {
             let (said, said_generation) = before.map_or((None, 0), |rule| (rule.said, rule.said_generation));
             let rule = Rule { generation, what, required: revision + 1, since: Instant::now(), said, said_generation };
             rules.insert(object, rule);
+        }
+        for key in moved {
+            let object = Object { kind: Kind::AuthorizationPolicy, key };
+            if let Some(rule) = rules.get_mut(&object) {
+                (rule.required, rule.since) = (revision + 1, Instant::now());
+            }
         }
         drop(rules);
         self.shared.changed.notify_one();
@@ -138,20 +160,24 @@ impl Enforcement {
     /// What is counted here, for the controller that leads.
     fn report(&self) -> Report {
         let proxies = self.proxies();
-        let mut report = Report { connected: proxies.len(), ..Report::default() };
-        for (object, rule) in self.shared.rules.lock().iter() {
-            if matches!(rule.what, Enforceable::Whole | Enforceable::Without(_)) {
-                report.put(object, rule.generation, count(&proxies, object, rule.required));
+        let mut report =
+            Report { connected: proxies.iter().filter(|slot| slot.is_asking()).count(), ..Report::default() };
+        let rules = self.shared.rules.lock();
+        let places = self.shared.places.lock();
+        for (object, rule) in rules.iter() {
+            match rule.what {
+                Enforceable::Whole | Enforceable::Without(_) | Enforceable::AtWaypoint(_) => {
+                    report.put(object, rule.generation, count(&proxies, object, (rule, &places)));
+                }
+                Enforceable::Nothing(_) | Enforceable::Overridden(_) => {}
             }
         }
         report
     }
 
-    /// The proxies that ask for policies.
+    /// All that are connected.
     fn proxies(&self) -> Vec<Arc<Slot>> {
-        let mut proxies: Vec<Arc<Slot>> = self.shared.proxies.lock().values().cloned().collect();
-        proxies.retain(|slot| slot.asked.load(Ordering::Acquire));
-        proxies
+        self.shared.proxies.lock().values().cloned().collect()
     }
 
     /// Tells what changes, for ever.
@@ -174,8 +200,10 @@ impl Enforcement {
         let proxies = self.proxies();
         let (mut told, mut again) = (Vec::new(), None);
         let Some(others) = self.shared.others.lock().clone() else { return (told, again) };
-        for (object, rule) in self.shared.rules.lock().iter_mut() {
-            let mut count = count(&proxies, object, rule.required);
+        let mut rules = self.shared.rules.lock();
+        let places = self.shared.places.lock();
+        for (object, rule) in rules.iter_mut() {
+            let mut count = count(&proxies, object, (rule, &places));
             others.iter().for_each(|report| report.add_to(&mut count, object, rule.generation));
             let word = enforced::word(&rule.what, &count);
             match rule.due(&word, now) {
@@ -208,6 +236,10 @@ enum Due {
 }
 
 impl Rule {
+    fn is_at_waypoints(&self) -> bool {
+        matches!(self.what, Enforceable::AtWaypoint(_))
+    }
+
     fn due(&self, word: &Word, now: Instant) -> Due {
         let waiting = word.reason == "Pending" || word.reason == "NoProxies";
         let patient = (self.since + PATIENCE).saturating_duration_since(now);
@@ -225,12 +257,21 @@ impl Rule {
     }
 }
 
-fn count(proxies: &[Arc<Slot>], object: &Object, required: u64) -> Count {
-    let mut count = Count { connected: proxies.len(), ..Count::default() };
-    for slot in proxies {
-        if let Some(words) = slot.rejected(object, required) {
+fn count(proxies: &[Arc<Slot>], object: &Object, (rule, places): (&Rule, &Places)) -> Count {
+    let mut count = Count::default();
+    let gateways = rule.is_at_waypoints().then(|| places.of(&object.key));
+    count.gateways = gateways.as_ref().map_or(0, BTreeSet::len);
+    let enforces = |slot: &&Arc<Slot>| match (&gateways, &slot.gateway) {
+        (None, _) => slot.is_asking(),
+        (Some(gateways), Some(gateway)) => gateways.contains(gateway),
+        (Some(_), None) => false,
+    };
+    for slot in proxies.iter().filter(enforces) {
+        count.connected += 1;
+        let held = if gateways.is_some() { slot.holds_own() } else { slot.holds_all() };
+        if let Some(words) = slot.rejected(object, rule) {
             count.rejected.get_or_insert((slot.name.clone(), words));
-        } else if slot.policies.load(Ordering::Acquire).min(slot.addresses.load(Ordering::Acquire)) >= required {
+        } else if held >= rule.required {
             count.holding += 1;
         } else if count.waiting.len() < NAMED_MAX {
             count.waiting.push(slot.name.clone());
@@ -241,8 +282,29 @@ fn count(proxies: &[Arc<Slot>], object: &Object, required: u64) -> Count {
 }
 
 impl Slot {
+    /// Whether it is a node proxy, which asks for its policies.
+    fn is_asking(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// The newest revision of which a node proxy holds everything.
+    fn holds_all(&self) -> u64 {
+        self.policies.load(Ordering::Acquire).min(self.addresses.load(Ordering::Acquire))
+    }
+
+    /// The same, of a Gateway's instance.
+    fn holds_own(&self) -> u64 {
+        self.own.iter().map(|held| held.load(Ordering::Acquire)).min().unwrap_or_default()
+    }
+
     /// What the proxy said against a policy since it last changed.
-    fn rejected(&self, object: &Object, required: u64) -> Option<String> {
+    fn rejected(&self, object: &Object, rule: &Rule) -> Option<String> {
+        let rejections = self.rejections.lock();
+        let recent = rejections.iter().filter(|one| one.revision.is_some_and(|revision| revision >= rule.required));
+        if rule.is_at_waypoints() {
+            let of_policies = recent.filter(|one| one.kind == type_url::POLICY);
+            return of_policies.filter_map(|one| said_of_own(&one.words, &object.key)).next().map(str::to_owned);
+        }
         let resource = match object.kind {
             Kind::AuthorizationPolicy => format!("{}: ", object.key),
             Kind::PeerAuthentication => {
@@ -260,15 +322,20 @@ impl Slot {
                 return None;
             }
         };
-        let rejections = self.rejections.lock();
-        let recent = rejections.iter().filter(|one| one.revision.is_some_and(|revision| revision >= required));
-        recent.filter_map(|one| said_of(&one.words, &resource)).next().map(str::to_owned)
+        let of_policies = recent.filter(|one| one.kind == type_url::AUTHORIZATION);
+        of_policies.filter_map(|one| said_of(&one.words, &resource)).next().map(str::to_owned)
     }
 }
 
 /// The part of `name: reason; name: reason` that is about `resource` (with its colon).
 fn said_of<'a>(words: &'a str, resource: &str) -> Option<&'a str> {
     words.split("; ").find_map(|part| part.strip_prefix(resource))
+}
+
+/// The same of any resource that a policy is sent as.
+fn said_of_own<'a>(words: &'a str, policy: &Key) -> Option<&'a str> {
+    let mut parts = words.split("; ").filter_map(|part| part.split_once(": "));
+    parts.find(|(resource, _)| places::read(resource).is_some_and(|(_, of)| of == *policy)).map(|(_, words)| words)
 }
 
 /// A connected proxy.
@@ -288,26 +355,31 @@ impl Connected {
                 &self.slot.policies
             }
             type_url::ADDRESS => &self.slot.addresses,
-            _ => return,
+            other => match OWN.iter().position(|own| *own == other) {
+                Some(at) => &self.slot.own[at],
+                None => return,
+            },
         };
         if let Some(revision) = revision {
-            if kind == type_url::AUTHORIZATION {
-                let mut rejections = self.slot.rejections.lock();
-                rejections.iter_mut().for_each(|one| _ = one.revision.get_or_insert(revision + 1));
-            }
+            let mut rejections = self.slot.rejections.lock();
+            let same = rejections.iter_mut().filter(|one| one.kind == kind);
+            same.for_each(|one| _ = one.revision.get_or_insert(revision + 1));
+            drop(rejections);
             place.store(revision + 1, Ordering::Release);
         }
         self.shared.changed.notify_one();
     }
 
-    /// The proxy could not use all of a response of policies.
-    pub fn rejected(&self, words: &str) {
+    /// The proxy could not use all of a response; of policies that is remembered.
+    pub fn rejected(&self, kind: &str, words: &str) {
+        let kinds = [type_url::AUTHORIZATION, type_url::POLICY];
+        let Some(kind) = kinds.into_iter().find(|one| *one == kind) else { return };
         let mut rejections = self.slot.rejections.lock();
         if rejections.len() >= REJECTIONS_MAX {
             rejections.pop_front();
         }
         let words = words.chars().take(REJECTION_CHARS_MAX).collect();
-        rejections.push_back(Rejection { revision: None, words });
+        rejections.push_back(Rejection { kind, revision: None, words });
     }
 }
 
@@ -330,7 +402,7 @@ mod tests {
 
     fn begin(enforcement: &Enforcement, generation: i64, revision: u64) {
         let what = Some(Enforceable::Whole);
-        enforcement.begin(vec![Enforcing { object: object(), generation, what }], revision);
+        enforcement.begin(vec![Enforcing { object: object(), generation, what }], Moves::default(), revision);
     }
 
     /// Of the controller that leads, and knows of no other.
@@ -351,7 +423,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_policy_is_in_force_once_every_proxy_holds_its_batch() {
         let enforcement = leading();
-        let (one, other) = (enforcement.connect("z1"), enforcement.connect("z2"));
+        let (one, other) = (enforcement.connect("z1", None), enforcement.connect("z2", None));
         for proxy in [&one, &other] {
             proxy.progressed(type_url::AUTHORIZATION, None);
             proxy.progressed(type_url::ADDRESS, Some(3));
@@ -379,10 +451,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_rejection_names_the_proxy_until_the_policy_changes() {
         let enforcement = leading();
-        let proxy = enforcement.connect("z1");
+        let proxy = enforcement.connect("z1", None);
         proxy.progressed(type_url::ADDRESS, Some(9));
         begin(&enforcement, 1, 1);
-        proxy.rejected("shop/other: no; shop/p: bad scope");
+        proxy.rejected(type_url::AUTHORIZATION, "shop/other: no; shop/p: bad scope");
         proxy.progressed(type_url::AUTHORIZATION, Some(1));
         let (told_now, _) = enforcement.look(Instant::now());
         assert_eq!(told_now[0].words[0].reason, "Rejected");
@@ -395,11 +467,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn proxies_that_ask_for_no_policies_do_not_count() {
         let enforcement = leading();
-        let waypoint = enforcement.connect("w");
+        let waypoint = enforcement.connect("w", None);
         waypoint.progressed(type_url::WORKLOAD, Some(7));
         begin(&enforcement, 1, 1);
         assert_eq!(told(&enforcement, SOON), ["NoProxies"]);
-        enforcement.begin(vec![Enforcing { object: object(), generation: 0, what: None }], 2);
+        enforcement.begin(vec![Enforcing { object: object(), generation: 0, what: None }], Moves::default(), 2);
         assert!(enforcement.shared.rules.lock().is_empty());
     }
 
@@ -407,7 +479,7 @@ mod tests {
     async fn a_policy_is_in_force_when_the_proxies_of_all_controllers_hold_it() {
         let (leader, follower) = (Enforcement::default(), Enforcement::default());
         let holding = |enforcement: &Enforcement, name: &str| {
-            let proxy = enforcement.connect(name);
+            let proxy = enforcement.connect(name, None);
             proxy.progressed(type_url::ADDRESS, Some(1));
             proxy.progressed(type_url::AUTHORIZATION, Some(1));
             proxy
@@ -431,5 +503,48 @@ mod tests {
         assert!(told(&leader, SOON).is_empty());
         leader.others(Some(vec![follower.report()]));
         assert_eq!(told(&leader, SOON), ["InForce"]);
+    }
+
+    /// A policy sent so, as it is published.
+    fn sent(resource: &str) -> Moves {
+        let entry =
+            lateen_xds::resource::Entry::new(type_url::POLICY, resource, &lateen_wire::proxy::Policy::default());
+        Moves::of(&[lateen_xds::server::Publish::Put(type_url::POLICY, entry)])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_with_targets_is_in_force_once_its_waypoints_hold_it() {
+        let enforcement = leading();
+        let at_waypoint =
+            || vec![Enforcing { object: object(), generation: 1, what: Some(Enforceable::AtWaypoint(Vec::new())) }];
+        let ztunnel = enforcement.connect("z1", None);
+        ztunnel.progressed(type_url::AUTHORIZATION, Some(1));
+        ztunnel.progressed(type_url::ADDRESS, Some(1));
+        enforcement.begin(at_waypoint(), Moves::default(), 1);
+        assert_eq!(told(&enforcement, SOON), ["AtWaypoint"], "nobody is sent it");
+        enforcement.begin(Vec::new(), sent("shop/w/shop/a.shop.svc/shop/p"), 2);
+        assert_eq!(told(&enforcement, SOON), ["NoProxies"], "what node proxies hold counts nothing");
+        let proxies = ["w-1", "w-2"].map(|name| enforcement.connect(name, Some(Key::new("shop", "w"))));
+        let _other = enforcement.connect("v-1", Some(Key::new("shop", "v")));
+        for proxy in &proxies {
+            proxy.progressed(type_url::POLICY, Some(2));
+            proxy.progressed(type_url::SERVICE, Some(2));
+        }
+        assert_eq!(told(&enforcement, SOON), ["Pending"], "what names it counts, too");
+        proxies.iter().for_each(|proxy| proxy.progressed(type_url::PROXY, Some(2)));
+        let (words, _) = enforcement.look(Instant::now() + SOON);
+        assert_eq!(
+            (words[0].words[0].reason, &*words[0].words[0].message),
+            ("InForce", "in force at 2 of 2 connected proxies")
+        );
+        // It is sent somewhere else besides, and one proxy cannot use it.
+        enforcement.begin(Vec::new(), sent("shop/w/shop/p"), 3);
+        proxies[0].rejected(type_url::POLICY, "shop/w/shop/other: no; shop/w/shop/p: bad rules");
+        for proxy in &proxies {
+            OWN.iter().for_each(|kind| proxy.progressed(kind, Some(3)));
+        }
+        let (words, _) = enforcement.look(Instant::now() + SOON);
+        assert_eq!(words[0].words[0].reason, "Rejected");
+        assert!(words[0].words[0].message.ends_with("w-1 rejected it: bad rules"), "{:?}", words[0].words[0].message);
     }
 }

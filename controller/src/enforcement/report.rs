@@ -28,6 +28,9 @@ pub struct Report {
 pub struct Line {
     /// The generation that is counted.
     pub generation: i64,
+    /// Proxies that are to enforce it, where these are not simply all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected: Option<usize>,
     /// Proxies that hold it.
     pub holding: usize,
     /// The first few that do not.
@@ -41,14 +44,16 @@ pub struct Line {
 impl Report {
     /// Adds the own count of a policy.
     pub fn put(&mut self, object: &Object, generation: i64, count: Count) {
-        let Count { connected: _, holding, waiting, rejected } = count;
-        self.policies.insert(object.to_string(), Line { generation, holding, waiting, rejected });
+        let Count { connected, holding, waiting, rejected, gateways: _ } = count;
+        let connected = (connected != self.connected).then_some(connected);
+        self.policies.insert(object.to_string(), Line { generation, connected, holding, waiting, rejected });
     }
 
     /// Adds what is reported of a policy to what was counted elsewhere.
     pub fn add_to(&self, count: &mut Count, object: &Object, generation: i64) {
-        count.connected += self.connected;
-        match self.policies.get(&object.to_string()).filter(|line| line.generation == generation) {
+        let line = self.policies.get(&object.to_string()).filter(|line| line.generation == generation);
+        count.connected += line.and_then(|line| line.connected).unwrap_or(self.connected);
+        match line {
             Some(line) => {
                 count.holding += line.holding;
                 count.waiting.extend(line.waiting.iter().cloned());

@@ -38,7 +38,7 @@ pub use authors::{ACCEPTED, REPLACED, RESOLVED, UNSUPPORTED};
 use bindings::{Binding, Bindings};
 use credentials::{Need, Needs};
 use resource::Resource;
-pub use resource::{gateway_group, node_group};
+pub use resource::{gateway_group, gateway_of, node_group};
 pub use told::{Enforcing, Kind, ListenerTold, Object, ParentTold, Reporter, Told};
 use world::{Index, World};
 

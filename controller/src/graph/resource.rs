@@ -15,6 +15,12 @@ pub struct Resource {
     pub entry: Entry,
 }
 
+/// The Gateway of such a group.
+pub fn gateway_of(group: &str) -> Option<Key> {
+    let (namespace, name) = group.strip_prefix("gateway/")?.split_once('/')?;
+    Some(Key::new(namespace, name))
+}
+
 /// The group of everything on a node; a node proxy gets its own node's members unasked.
 pub fn node_group(node: &str) -> String {
     format!("node/{node}")

@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 
 use lateen_rt::{drain::Drain, ready::Readiness, tasks::Tasks};
-use lateen_wire::{core::Node, type_url};
+use lateen_wire::core::Node;
 use lateen_xds::{
     server::{self, Events, Peer, Responses, Table, serve},
     session::server::Acknowledged,
@@ -20,7 +20,7 @@ use crate::{
         residents::{Instance, Residents},
     },
     enforcement::{Connected, Enforcement},
-    graph::{gateway_group, node_group},
+    graph::{gateway_group, gateway_of, node_group},
     names,
 };
 
@@ -115,7 +115,8 @@ impl Events for Proxy {
             tracing::warn!(%account, node = node.id, reason, message = status.message(), "a discovery stream was refused");
             refuse(reason, status)
         })?;
-        self.connected.get_or_init(|| self.enforcement.connect(called(&peer.id)));
+        let gateway = peer.groups.iter().find_map(|group| gateway_of(group));
+        self.connected.get_or_init(|| self.enforcement.connect(called(&peer.id), gateway));
         Ok(peer)
     }
 
@@ -127,8 +128,8 @@ impl Events for Proxy {
 
     fn acknowledged(&self, _peer: &Peer, what: &Acknowledged) {
         if let Some(words) = &what.rejected {
-            if let Some(connected) = self.connected.get().filter(|_| what.type_url == type_url::AUTHORIZATION) {
-                connected.rejected(words);
+            if let Some(connected) = self.connected.get() {
+                connected.rejected(&what.type_url, words);
             }
             let kind = crate::names::xds_type(&what.type_url);
             metrics::counter!(names::REJECTS, "xds_type" => kind).increment(1);

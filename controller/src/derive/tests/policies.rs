@@ -231,7 +231,7 @@ fn what_of_a_policy_can_be_enforced_is_named_by_field() {
         Enforceable::Nothing(vec![methods.replace("[1]", "[0]")]),
     );
     check(json!({"rules": [rules[0].clone()]}), Enforceable::Whole);
-    check(json!({"targetRefs": [{"kind": "Service", "name": "a"}]}), Enforceable::AtWaypoint);
+    check(json!({"targetRefs": [{"kind": "Service", "name": "a"}]}), Enforceable::AtWaypoint(Vec::new()));
     let audit = "spec.action: the action AUDIT is not supported by ztunnel; use ALLOW or DENY";
     check(json!({"action": "AUDIT"}), Enforceable::Nothing(vec![audit.to_owned()]));
 }
