@@ -7,7 +7,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz bench bench-quick churn bench-micro bench-controller release test-charts manifests docs-values images \
+.PHONY: help build demo test lint fmt fuzz bench bench-quick bench-l7 churn bench-micro bench-controller release test-charts manifests docs-values images \
 	packages-demo packages-test packages-images packages-cluster cluster-build cluster-up test-cluster cluster-down conformance-build conformance
 
 help: ## list the targets
@@ -93,6 +93,11 @@ bench-quick: packages-demo build ## two minutes of measuring (as root; optimised
 	$(CARGO) build --locked --profile quick -p lateen-ztunnel -p lateen-load
 	$(BIN)/lateen-bench run --quick --ours target/quick/ztunnel --load target/quick/lateen-load --out target/bench-quick \
 		$(if $(RESUME),--resume) $(BENCH)
+
+# What is measured, proxy and load, is the real release build. PEER_ENVOY=/path measures an Envoy beside ours.
+bench-l7: build ## requests through our waypoint beside PEER_ENVOY, five minutes (as root); writes bench/l7.json and bench/L7.md
+	$(CARGO) build --locked --release -p lateen-waypoint -p lateen-load
+	$(BIN)/lateen-bench l7 --ours target/release/waypoint --load target/release/lateen-load --out bench $(BENCH)
 
 churn: packages-demo build ## whether ztunnel's memory grows while connections, pods and policies come and go: MINUTES (30), as root
 	$(CARGO) build --locked --release -p lateen-ztunnel -p lateen-load

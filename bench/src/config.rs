@@ -93,7 +93,70 @@ impl Churn {
     }
 }
 
-/// A ztunnel to measure.
+/// One proxy of requests beside Envoy.
+#[derive(Debug, Args)]
+pub(crate) struct L7 {
+    /// Our proxy; by default the one beside this program
+    #[arg(long, value_name = "PATH")]
+    ours: Option<PathBuf>,
+    /// An Envoy to measure beside ours (also PEER_ENVOY)
+    #[arg(long, value_name = "PATH")]
+    peer: Option<PathBuf>,
+    /// Further builds of ours, as for before and after
+    #[arg(long = "subject", value_name = "NAME=PATH")]
+    subjects: Vec<String>,
+    /// The load program; by default the one beside this program
+    #[arg(long, value_name = "PATH")]
+    load: Option<PathBuf>,
+    /// Only measures whose name contains one of these words
+    #[arg(long, value_delimiter = ',', value_name = "WORD")]
+    pub only: Vec<String>,
+    /// How often each measure is taken; medians are reported
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    pub rounds: usize,
+    /// How long one measure is taken
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    pub seconds: f64,
+    /// Without a column of no proxy
+    #[arg(long)]
+    pub subjects_only: bool,
+    /// Where to write l7.json and L7.md
+    #[arg(long, value_name = "DIRECTORY")]
+    pub out: Option<PathBuf>,
+    /// Record where cycles go (needs perf); flame graphs go to --out
+    #[arg(long)]
+    pub profile: bool,
+    /// Where programs write what they log
+    #[arg(long, value_name = "DIRECTORY")]
+    pub logs: Option<PathBuf>,
+}
+
+impl L7 {
+    /// The programs to measure, ours first.
+    pub fn programs(&self) -> anyhow::Result<Vec<Program>> {
+        let peer = self.peer.clone().or_else(|| variable("PEER_ENVOY").map(PathBuf::from));
+        programs(&beside(self.ours.as_deref(), "waypoint")?, &self.subjects, peer)
+    }
+
+    /// The load program.
+    pub fn load(&self) -> anyhow::Result<PathBuf> {
+        whole(&beside(self.load.as_deref(), "lateen-load")?)
+    }
+
+    /// Whether a measure is asked for.
+    pub fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|word| name.contains(word.as_str()))
+    }
+
+    /// How long all of it may take.
+    pub fn length(&self) -> Duration {
+        // Six measures of loads with some windows each, of some programs, and as long again around them.
+        let windows = (self.subjects.len() + 3) * self.rounds.clamp(1, 1000) * 8;
+        Duration::from_secs_f64(self.seconds.clamp(0.1, 600.0) * windows as f64 * 2.0 + 120.0)
+    }
+}
+
+/// A program to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Program {
     /// What tables call it.
@@ -114,20 +177,8 @@ pub(crate) const PEER: &str = "peer";
 impl Run {
     /// The programs to measure, ours first.
     pub fn programs(&self) -> anyhow::Result<Vec<Program>> {
-        let mut all = vec![program(OURS, &beside(self.ours.as_deref(), "ztunnel")?)?];
-        for subject in &self.subjects {
-            let (name, path) =
-                subject.split_once('=').with_context(|| format!("--subject {subject}: say NAME=PATH"))?;
-            let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-            if !plain || [NONE, PASSTHROUGH, PEER, OURS].contains(&name) {
-                bail!("--subject {subject}: a name is a new word of a-z and 0-9");
-            }
-            all.push(program(name, Path::new(path))?);
-        }
-        if let Some(path) = self.peer.clone().or_else(|| variable("PEER_ZTUNNEL").map(PathBuf::from)) {
-            all.push(program(PEER, &path)?);
-        }
-        Ok(all)
+        let peer = self.peer.clone().or_else(|| variable("PEER_ZTUNNEL").map(PathBuf::from));
+        programs(&beside(self.ours.as_deref(), "ztunnel")?, &self.subjects, peer)
     }
 
     /// The program that makes big meshes.
@@ -145,6 +196,23 @@ impl Run {
     pub fn load(&self) -> anyhow::Result<PathBuf> {
         whole(&beside(self.load.as_deref(), "lateen-load")?)
     }
+}
+
+/// Ours, other builds of it, the peer.
+fn programs(ours: &Path, subjects: &[String], peer: Option<PathBuf>) -> anyhow::Result<Vec<Program>> {
+    let mut all = vec![program(OURS, ours)?];
+    for subject in subjects {
+        let (name, path) = subject.split_once('=').with_context(|| format!("--subject {subject}: say NAME=PATH"))?;
+        let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        if !plain || [NONE, PASSTHROUGH, PEER, OURS].contains(&name) {
+            bail!("--subject {subject}: a name is a new word of a-z and 0-9");
+        }
+        all.push(program(name, Path::new(path))?);
+    }
+    if let Some(path) = peer {
+        all.push(program(PEER, &path)?);
+    }
+    Ok(all)
 }
 
 fn beside(given: Option<&Path>, name: &str) -> anyhow::Result<PathBuf> {

@@ -89,11 +89,20 @@ impl Subject {
         hasher.write(&bytes);
         let build = path.parent().and_then(Path::file_name).unwrap_or_default();
         Ok(Self {
-            version: said(Command::new("timeout").args(["-k", "1", "5"]).arg(path).arg("version")),
+            version: version(path),
             build: build.to_string_lossy().into_owned(),
             digest: format!("{:016x}", hasher.finish()),
         })
     }
+}
+
+/// What a program says of itself, when asked in either way.
+fn version(path: &Path) -> String {
+    let ask = |word: &str| said(Command::new("timeout").args(["-k", "1", "5"]).arg(path).arg(word));
+    let by_verb = ask("version");
+    // Envoy knows the flag only, and says where it lies.
+    let said = if by_verb.is_empty() || by_verb == "unknown" { ask("--version") } else { by_verb };
+    said.rsplit("  version: ").next().map_or_else(|| said.clone(), str::to_owned)
 }
 
 /// The first line of what a command prints.

@@ -24,6 +24,7 @@ mod config;
 mod flame;
 mod header;
 mod item;
+mod l7;
 mod load;
 mod markdown;
 mod measure;
@@ -53,6 +54,14 @@ enum Verb {
     Run(config::Run),
     /// Whether our ztunnel's memory grows while connections, pods and policies come and go
     Churn(config::Churn),
+    /// Measure our proxy of requests beside Envoy
+    L7(config::L7),
+    /// Write L7.md again from l7.json
+    L7Report {
+        /// Where they are
+        #[arg(default_value = "bench")]
+        out: PathBuf,
+    },
     /// List what can be measured
     List,
     /// Write RESULTS.md and plots/ again from results.json
@@ -95,6 +104,8 @@ pub fn run() -> ExitCode {
     let done = match arguments.verb {
         Verb::Run(asked) => outer::guarded(asked.bound() + AFTER, || run::run(&asked)),
         Verb::Churn(asked) => outer::guarded(asked.length() + AFTER, || churn::run(&asked)),
+        Verb::L7(asked) => outer::guarded(asked.length() + AFTER, || l7::run(&asked)),
+        Verb::L7Report { out } => l7::again(&out).map(|()| ExitCode::SUCCESS),
         Verb::List => {
             item::all().iter().for_each(|item| println!("{}", item.name()));
             Ok(ExitCode::SUCCESS)

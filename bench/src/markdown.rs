@@ -36,14 +36,20 @@ pub(crate) fn report(results: &Results, pictures: &[Picture]) -> String {
         text.push_str("\n## Plots\n\n");
         pictures.iter().for_each(|picture| text.push_str(&format!("![{}](plots/{})\n\n", picture.title, picture.file)));
     }
-    text.push_str("\n## All numbers\n");
+    text.push_str(&numbers(results, &verdicts));
+    text
+}
+
+/// All rows, by measure.
+pub(crate) fn numbers(results: &Results, verdicts: &[Verdict]) -> String {
+    let mut text = String::from("\n## All numbers\n");
     let mut last = "";
     for row in &results.measures.rows {
         if row.measure != last {
             text.push_str(&format!("\n### {}\n\n{}", row.measure, head(results, &row.measure)));
             last = &row.measure;
         }
-        text.push_str(&line(results, row, &verdicts));
+        text.push_str(&line(results, row, verdicts));
     }
     text
 }
@@ -73,6 +79,15 @@ pub(crate) fn with_section(readme: &str, results: Option<&Results>) -> anyhow::R
 }
 
 fn header(results: &Results) -> String {
+    let mut text = header_lines(results);
+    if !results.header.programs.contains_key(PEER) {
+        text.push_str("* No peer was given (`PEER_ZTUNNEL=PATH make bench`): targets beside it are not measured.\n");
+    }
+    text
+}
+
+/// What ran, and on what.
+pub(crate) fn header_lines(results: &Results) -> String {
     let header = &results.header;
     let mut text = format!(
         "* `{}`, {}, sources {}\n* {}, {} cores, Linux {}\n* {} rounds of {} s; spread of our numbers (most less least, over the \
@@ -90,9 +105,6 @@ fn header(results: &Results) -> String {
     for (column, subject) in &header.programs {
         text.push_str(&format!("* {column}: {} (profile {})\n", subject.version, subject.build));
     }
-    if !header.programs.contains_key(PEER) {
-        text.push_str("* No peer was given (`PEER_ZTUNNEL=PATH make bench`): targets beside it are not measured.\n");
-    }
     text
 }
 
@@ -106,7 +118,8 @@ fn spread(results: &Results) -> String {
     spreads.get(spreads.len() / 2).map_or_else(|| "unknown".to_owned(), |middle| format!("{:.0} %", middle * 100.0))
 }
 
-fn targets(verdicts: &[Verdict]) -> String {
+/// A table of targets.
+pub(crate) fn targets(verdicts: &[Verdict]) -> String {
     let mut text = String::from("| measure | of it | target | measured | |\n| --- | --- | --- | --- | --- |\n");
     for Verdict { target, fate } in verdicts {
         let (measured, word) = match fate {
@@ -145,17 +158,22 @@ fn missed(results: &Results, verdicts: &[Verdict]) -> String {
     text
 }
 
-/// The first that fits: a name's begin and, after a star, a word that it holds.
 fn reason(name: &str) -> Option<&'static str> {
+    reason_among(REASONS, name)
+}
+
+/// The first that fits: a name's begin and, after a star, a word that it holds.
+pub(crate) fn reason_among<'r>(reasons: &'r str, name: &str) -> Option<&'r str> {
     let fits = |pattern: &str| {
         let (begin, word) = pattern.split_once('*').unwrap_or((pattern, ""));
         name.starts_with(begin) && name.contains(word)
     };
-    let mut lines = REASONS.lines().filter_map(|line| line.split_once(" = "));
+    let mut lines = reasons.lines().filter_map(|line| line.split_once(" = "));
     lines.find(|(pattern, _)| fits(pattern)).map(|(_, words)| words)
 }
 
-fn notes(results: &Results) -> String {
+/// What was not measured, and what is doubtful.
+pub(crate) fn notes(results: &Results) -> String {
     let mut text = String::new();
     for (title, notes) in [("Not measured", &results.missing), ("Doubtful", &results.doubts)] {
         if notes.is_empty() {

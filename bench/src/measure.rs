@@ -165,6 +165,8 @@ pub(crate) struct Stage<'a> {
     pub to: std::net::SocketAddr,
     /// The proxies that may be on the way.
     pub proxies: Vec<i32>,
+    /// What the load is told beside the measure's own words.
+    pub more: &'a [String],
 }
 
 /// Everything that is read at the two ends of a window.
@@ -187,7 +189,7 @@ struct Window {
 impl Stage<'_> {
     /// Takes one measure.
     pub fn take(&mut self, measure: &Measure, window: Duration) -> anyhow::Result<Sample> {
-        let mut client = Load::start(self.program, &self.client, &measure.words(self.to))
+        let mut client = Load::start(self.program, &self.client, &self.words(measure))
             .with_context(|| format!("the load of {}", measure.name()))?;
         std::thread::sleep(WARM);
         // Where a rate is held for long, its parts say whether it went on as it began.
@@ -203,9 +205,15 @@ impl Stage<'_> {
     /// Folded stacks of the proxies under a measure's load.
     pub fn profile(&self, measure: &Measure, time: Duration) -> anyhow::Result<String> {
         let directory = tempfile::tempdir().context("a directory for a recording")?;
-        let _load = Load::start(self.program, &self.client, &measure.words(self.to))?;
+        let _load = Load::start(self.program, &self.client, &self.words(measure))?;
         std::thread::sleep(WARM);
         profile::folded(&self.proxies, time, directory.path())
+    }
+
+    fn words(&self, measure: &Measure) -> Vec<String> {
+        let mut words = measure.words(self.to);
+        words.extend_from_slice(self.more);
+        words
     }
 
     fn look(&mut self, client: &mut Load) -> anyhow::Result<Look> {

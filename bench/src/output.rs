@@ -68,10 +68,10 @@ impl Flame<'_> {
 }
 
 /// Draws a measure's flame graph.
-pub(crate) fn flame(asked: &Run, of: &Flame<'_>, folded: &str) -> anyhow::Result<()> {
-    let Some(out) = asked.out.as_ref().map(|out| out.join(FLAMES)) else { return Ok(()) };
+pub(crate) fn draw(out: &Path, of: &Flame<'_>, folded: &str) -> anyhow::Result<()> {
+    let out = out.join(FLAMES);
     fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
-    let title = format!("{}: both ztunnels, {} (profile {})", of.measure, of.column, of.build);
+    let title = format!("{}: {} (profile {})", of.measure, of.column, of.build);
     replace(&out.join(of.file()), &flame::draw(folded, &title)?)
 }
 

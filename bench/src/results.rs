@@ -95,7 +95,12 @@ impl Results {
 
     /// Writes everything, at once or not at all.
     pub fn write(&self, file: &Path) -> anyhow::Result<()> {
-        let text = serde_json::to_string_pretty(&Whole { targets: target::verdicts(self), results: self });
+        self.write_with(file, target::verdicts(self))
+    }
+
+    /// The same, beside other targets.
+    pub fn write_with(&self, file: &Path, targets: Vec<Verdict>) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(&Whole { targets, results: self });
         replace(file, &(text.context("writing results")? + "\n"))
     }
 

@@ -134,7 +134,7 @@ impl Runner<'_> {
             Item::Load(measure) => self.load(measure, &columns, &mut found),
             _ => self.other(item, &mut found)?,
         }
-        found.measures.rows.iter().for_each(|row| print_row(row, &found_columns(row)));
+        print_rows(&found);
         found.missing.iter().for_each(|note| println!("  not measured: {}: {}", note.column, note.text));
         if found.missing.is_empty() {
             found.done.push(name);
@@ -161,7 +161,9 @@ impl Runner<'_> {
             match folded {
                 Ok(folded) => {
                     let build = self.results.header.build_of(&column.name);
-                    output::flame(self.asked, &output::Flame { measure: &name, column: &column.name, build }, &folded)?;
+                    if let Some(out) = &self.asked.out {
+                        output::draw(out, &output::Flame { measure: &name, column: &column.name, build }, &folded)?;
+                    }
                     if column.name == OURS {
                         let shares = profile::shares(&folded);
                         self.results.profiles.push(Profile { measure: name.clone(), shares });
@@ -226,7 +228,7 @@ impl Runner<'_> {
         let place = bed.place(column.server, server)?;
         let to = place.address;
         let server = place.server.as_mut().context("a place that answers")?;
-        Ok(Stage { program: &self.load, client, server, to, proxies })
+        Ok(Stage { program: &self.load, client, server, to, proxies, more: &[] })
     }
 
     /// What needs no load between pods.
@@ -281,6 +283,11 @@ fn found_columns(row: &Row) -> Vec<&str> {
     let others = row.runs.keys().map(String::as_str).filter(|name| ![NONE, PASSTHROUGH, OURS].contains(name));
     let has = |name: &&str| row.runs.contains_key(*name);
     [NONE, PASSTHROUGH, OURS].into_iter().filter(has).chain(others).collect()
+}
+
+/// Prints what was found.
+pub(crate) fn print_rows(found: &Results) {
+    found.measures.rows.iter().for_each(|row| print_row(row, &found_columns(row)));
 }
 
 fn print_row(row: &Row, columns: &[&str]) {

@@ -123,7 +123,8 @@ pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
 }
 
 impl Target {
-    fn fate(&self, results: &Results) -> Fate {
+    /// How it fares.
+    pub fn fate(&self, results: &Results) -> Fate {
         let row = results.row(&self.measure, self.what);
         match row.and_then(|row| self.value(row)) {
             Some(value) if self.bound.holds(value.median) => Fate::Met(value),

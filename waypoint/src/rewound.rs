@@ -54,10 +54,17 @@ impl<S: Duplex> Rewound<S> {
             self.first = Bytes::new();
         }
     }
+}
 
+impl<S> Rewound<S> {
     /// What was read so far.
     pub fn first(&self) -> &[u8] {
         &self.first
+    }
+
+    /// Gives back what somebody has read of it.
+    pub fn unread(&mut self, bytes: Bytes) {
+        self.first = if self.first.is_empty() { bytes } else { [&bytes[..], &self.first[..]].concat().into() };
     }
 }
 

@@ -3,8 +3,8 @@
 //! In: a job on the command line, then lines on standard input (`report`; its end is ours). Out: `ready` once the job
 //! runs, then one JSON [`report::Report`] per asked line. Whoever measures decides when a window begins and ends; counts
 //! only grow, so that any two reports bound a window.
-//! Absent on purpose: protocols. A proxy of connections sees bytes, so requests and replies are so many bytes each, and a
-//! server's port says how it behaves ([`server::Door`]).
+//! A proxy of connections sees bytes, so requests and replies are so many bytes each; for a proxy of requests they are HTTP/1.1
+//! ([`talk`]). A server's port says how it behaves ([`server::Door`]). Absent on purpose: other protocols.
 
 // The reports are the product.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -24,6 +24,8 @@ mod schedule;
 pub mod server;
 mod socket;
 mod stream;
+mod talk;
+mod tunnels;
 
 /// Bytes of one request.
 pub const REQUEST: usize = 128;
@@ -39,7 +41,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Job {
-    /// Serve on PORT (reads), +1 (writes), +2 (replies), +3 (replies once and closes)
+    /// Serve on PORT (reads), +1 (writes), +2 (replies), +3 (replies once and closes), +4 (HTTP/1.1)
     Serve {
         /// The first port
         port: u16,
@@ -65,6 +67,8 @@ enum Job {
         /// Requests a second, all connections together; without it as many as possible
         #[arg(long)]
         rate: Option<f64>,
+        #[command(flatten)]
+        speech: talk::Speech,
     },
     /// A new connection for every request
     Connect {
@@ -90,7 +94,11 @@ enum Job {
         /// How many
         #[arg(long, default_value_t = 10_000)]
         connections: usize,
+        #[command(flatten)]
+        speech: talk::Speech,
     },
+    /// What stands in for ztunnels around a proxy: plain connections into tunnels, tunnels into plain connections
+    Tunnels(tunnels::Ends),
 }
 
 /// Parses argv and does the job until standard input ends.
@@ -105,10 +113,17 @@ pub fn run() -> ExitCode {
     let done = socket::prepare().and_then(|()| match arguments.job {
         Job::Serve { port } => server::run(port),
         Job::Stream { to, connections, direction } => stream::run(to, connections, direction),
-        Job::Request { to, connections, rate } => request::run(to, connections, rate),
-        Job::Connect { to, connections, rate } => open::run(to, open::Pace::renewing(connections, rate)),
+        Job::Request { to, connections, rate, speech } => {
+            talk::Talk::of(&speech).and_then(|talk| request::run((to, &talk), connections, rate))
+        }
+        Job::Connect { to, connections, rate } => {
+            open::run((to, &talk::Talk::Bytes), open::Pace::renewing(connections, rate))
+        }
         Job::Handshakes { count } => handshakes::run(count),
-        Job::Hold { to, connections } => open::run(to, open::Pace::holding(connections)),
+        Job::Hold { to, connections, speech } => {
+            talk::Talk::of(&speech).and_then(|talk| open::run((to, &talk), open::Pace::holding(connections)))
+        }
+        Job::Tunnels(ends) => tunnels::run(&ends),
     });
     done.map_or_else(
         |error| {

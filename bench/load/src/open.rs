@@ -13,19 +13,21 @@ use anyhow::{Context as _, bail};
 use tokio::time::Instant;
 
 use crate::{
-    REPLY, REQUEST,
     control::{Control, INPUT, Next},
     reactor::{Reactor, Want, after, earlier},
     report::Counts,
     schedule::Schedule,
     server::Door,
     socket::{self, Moved},
+    talk::{Reply, Talk},
 };
 
 /// Connections at once where a rate is given; more wait.
 const OPEN_MAX: usize = 4096;
 /// Connections opened at once where they are held.
 const HOLD_AT_ONCE: usize = 64;
+/// Read at once: a reply of HTTP with its head.
+const READ: usize = 4096;
 /// Due connections that may wait.
 const QUEUE_MAX: usize = 100_000;
 /// After this a connection counts as failed.
@@ -68,10 +70,11 @@ struct Try {
     due: Instant,
     begun: Instant,
     step: Step,
-    got: usize,
+    heard: Reply,
 }
 
-struct Opener {
+struct Opener<'t> {
+    talk: &'t Talk,
     reactor: Reactor,
     to: SocketAddr,
     pace: Pace,
@@ -86,7 +89,7 @@ struct Opener {
 }
 
 /// Opens until standard input ends.
-pub(crate) fn run(to: SocketAddr, pace: Pace) -> anyhow::Result<()> {
+pub(crate) fn run((to, talk): (SocketAddr, &Talk), pace: Pace) -> anyhow::Result<()> {
     let reactor = Reactor::new()?;
     let mut control = Control::new(&reactor)?;
     let door = if pace.held.is_some() { Door::Replies } else { Door::RepliesOnce };
@@ -95,8 +98,9 @@ pub(crate) fn run(to: SocketAddr, pace: Pace) -> anyhow::Result<()> {
         None => None,
     };
     let mut opener = Opener {
+        talk,
         reactor,
-        to: door.of(to),
+        to: door.spoken(talk, to),
         pace,
         tries: Vec::new(),
         free: Vec::new(),
@@ -137,7 +141,7 @@ pub(crate) fn run(to: SocketAddr, pace: Pace) -> anyhow::Result<()> {
     }
 }
 
-impl Opener {
+impl Opener<'_> {
     /// Begins what is due and may begin.
     fn begin(&mut self, schedule: Option<&mut Schedule>) -> anyhow::Result<()> {
         let now = Instant::now();
@@ -175,7 +179,8 @@ impl Opener {
             self.tries.len() - 1
         });
         self.reactor.add(&stream, slot as u64, Want::Write)?;
-        self.tries[slot] = Some(Try { stream, due, begun: Instant::now(), step: Step::Connecting, got: 0 });
+        self.tries[slot] =
+            Some(Try { stream, due, begun: Instant::now(), step: Step::Connecting, heard: Reply::default() });
         self.busy += 1;
         self.kept += 1;
         Ok(true)
@@ -185,21 +190,21 @@ impl Opener {
         let one = self.tries.get_mut(slot).and_then(Option::as_mut).context("a token of ours")?;
         if one.step == Step::Connecting {
             let broken = one.stream.take_error().map_or(true, |error| error.is_some());
-            if broken || socket::write(&one.stream, &[b'q'; REQUEST]) != Moved::Bytes(REQUEST) {
+            let request = self.talk.request(slot);
+            if broken || socket::write(&one.stream, request) != Moved::Bytes(request.len()) {
                 self.fail(slot);
                 return Ok(());
             }
             one.step = Step::Waiting;
             self.counts.sum.opened += 1;
-            self.counts.sum.written += REQUEST as u64;
+            self.counts.sum.written += request.len() as u64;
             return self.reactor.change(&one.stream, slot as u64, Want::Read);
         }
-        let mut buffer = [0; 2 * REPLY];
+        let mut buffer = [0; READ];
         match (socket::read(&one.stream, &mut buffer), one.step) {
             (Moved::Bytes(bytes), Step::Waiting) => {
                 self.counts.sum.read += bytes as u64;
-                one.got += bytes;
-                if one.got >= REPLY {
+                if self.talk.hear(&mut one.heard, &buffer[..bytes])? {
                     one.step = Step::Answered;
                     self.counts.sum.replies += 1;
                     self.counts.latency.record(u64::try_from(one.due.elapsed().as_nanos())?);

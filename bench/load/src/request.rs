@@ -12,36 +12,41 @@ use anyhow::{Context as _, bail};
 use tokio::time::Instant;
 
 use crate::{
-    REPLY, REQUEST,
     control::{Control, INPUT, Next},
     reactor::{Reactor, Want},
     report::Counts,
     schedule::Schedule,
     server::Door,
     socket::{self, Moved},
+    talk::{Reply, Talk},
 };
 
 /// Requests that may wait for one connection.
 const QUEUE_MAX: usize = 4096;
+/// Read at once: a reply of HTTP with its head.
+const READ: usize = 4096;
 
-struct Line {
+struct Line<'t> {
+    talk: &'t Talk,
     stream: TcpStream,
     /// When the request on its way was due; none if the connection is free.
     due: Option<Instant>,
-    got: usize,
+    heard: Reply,
+    /// Requests asked; lines begin at different ones.
+    turn: usize,
     queue: VecDeque<Instant>,
 }
 
 /// Asks until standard input ends.
-pub(crate) fn run(to: SocketAddr, connections: usize, rate: Option<f64>) -> anyhow::Result<()> {
+pub(crate) fn run((to, talk): (SocketAddr, &Talk), connections: usize, rate: Option<f64>) -> anyhow::Result<()> {
     let reactor = Reactor::new()?;
     let mut control = Control::new(&reactor)?;
     let mut counts = Counts::default();
     let mut lines = Vec::with_capacity(connections);
     for token in 0..connections {
-        let stream = socket::connected(Door::Replies.of(to))?;
+        let stream = socket::connected(Door::Replies.spoken(talk, to))?;
         reactor.add(&stream, token as u64, Want::Read)?;
-        lines.push(Line { stream, due: None, got: 0, queue: VecDeque::new() });
+        lines.push(Line { talk, stream, due: None, heard: Reply::default(), turn: token, queue: VecDeque::new() });
     }
     counts.sum.opened = lines.len() as u64;
     control.ready()?;
@@ -75,7 +80,7 @@ pub(crate) fn run(to: SocketAddr, connections: usize, rate: Option<f64>) -> anyh
     }
 }
 
-impl Line {
+impl Line<'_> {
     fn enqueue(&mut self, due: Instant, counts: &mut Counts) -> anyhow::Result<()> {
         if self.due.is_none() {
             return self.ask(due, counts);
@@ -89,30 +94,29 @@ impl Line {
     }
 
     fn ask(&mut self, due: Instant, counts: &mut Counts) -> anyhow::Result<()> {
+        let request = self.talk.request(self.turn);
         // One request on a free connection always fits into its buffer.
-        if socket::write(&self.stream, &[b'q'; REQUEST]) != Moved::Bytes(REQUEST) {
+        if socket::write(&self.stream, request) != Moved::Bytes(request.len()) {
             bail!("a request could not be written");
         }
-        (self.due, self.got) = (Some(due), 0);
-        counts.sum.written += REQUEST as u64;
+        (self.due, self.heard, self.turn) = (Some(due), Reply::default(), self.turn + 1);
+        counts.sum.written += request.len() as u64;
         Ok(())
     }
 
     fn hear(&mut self, counts: &mut Counts, at_once: bool) -> anyhow::Result<()> {
-        let mut buffer = [0; 2 * REPLY];
-        match socket::read(&self.stream, &mut buffer) {
-            Moved::Bytes(bytes) => {
-                counts.sum.read += bytes as u64;
-                self.got += bytes;
-            }
+        let mut buffer = [0; READ];
+        let bytes = match socket::read(&self.stream, &mut buffer) {
+            Moved::Bytes(bytes) => bytes,
             Moved::Later => return Ok(()),
             Moved::Ended | Moved::Broken => bail!("a connection ended early"),
-        }
-        if self.got < REPLY {
+        };
+        counts.sum.read += bytes as u64;
+        if !self.talk.hear(&mut self.heard, &buffer[..bytes])? {
             return Ok(());
         }
         let now = Instant::now();
-        let due = self.due.take().filter(|_| self.got == REPLY).context("a reply nobody asked for")?;
+        let due = self.due.take().context("a reply nobody asked for")?;
         counts.latency.record(u64::try_from((now - due).as_nanos())?);
         counts.sum.replies += 1;
         let next = if at_once { Some(now) } else { self.queue.pop_front() };

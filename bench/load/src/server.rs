@@ -1,4 +1,4 @@
-//! The server: four ports, four behaviours.
+//! The server: five ports, five behaviours.
 //!
 //! In: connections. Out: counts, and what the port's behaviour says. One thread; a connection gets one read or write a
 //! turn, so that none starves.
@@ -14,6 +14,7 @@ use crate::{
     report::Counts,
     socket::{self, Moved},
     stream::{READ, WRITE},
+    talk::Talk,
 };
 
 /// Connections at once.
@@ -21,7 +22,7 @@ const CONNECTIONS_MAX: usize = 60_000;
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 64;
 /// Tokens of connections begin after those of doors.
-const FIRST: usize = 4;
+const FIRST: usize = 5;
 
 /// How a port behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +35,35 @@ pub enum Door {
     Replies,
     /// One reply, then it closes.
     RepliesOnce,
+    /// An answer of HTTP/1.1 for every request of it that has no body.
+    Http,
 }
 
+/// What is answered there: as many bytes of body as a reply has.
+static ANSWER: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ndate: Sat, 21 Nov 2026 12:00:00 GMT\r\n\
+         cache-control: no-store\r\ncontent-length: {REPLY}\r\n\r\n"
+    );
+    [head.as_bytes(), &[b'r'; REPLY]].concat()
+});
+/// Ends a request's head.
+const HEAD_END: [u8; 4] = *b"\r\n\r\n";
+
 impl Door {
-    const ALL: [Self; 4] = [Self::Reads, Self::Writes, Self::Replies, Self::RepliesOnce];
+    const ALL: [Self; 5] = [Self::Reads, Self::Writes, Self::Replies, Self::RepliesOnce, Self::Http];
 
     /// The address of this door of a server whose first port is `first`'s.
     pub fn of(self, first: SocketAddr) -> SocketAddr {
         SocketAddr::new(first.ip(), first.port().saturating_add(self as u16))
+    }
+
+    /// Where this is spoken: HTTP with exactly the address given, which may be a proxy's.
+    pub(crate) fn spoken(self, talk: &Talk, given: SocketAddr) -> SocketAddr {
+        match talk {
+            Talk::Bytes => self.of(given),
+            Talk::Http(_) => given,
+        }
     }
 }
 
@@ -50,7 +72,7 @@ struct Guest {
     stream: TcpStream,
     door: Door,
     want: Want,
-    /// Bytes of a request that is not whole yet.
+    /// Bytes of a request that is not whole yet; of HTTP, how much of its head's end.
     begun: usize,
     /// Bytes of replies not written yet.
     owed: usize,
@@ -143,7 +165,7 @@ impl Server {
                 Moved::Later => After::Keep(Want::Write),
                 Moved::Ended | Moved::Broken => After::Close,
             },
-            Door::Replies | Door::RepliesOnce => guest.answer(&mut self.buffer, &mut self.counts),
+            Door::Replies | Door::RepliesOnce | Door::Http => guest.answer(&mut self.buffer, &mut self.counts),
         };
         match after {
             After::Close => {
@@ -160,15 +182,38 @@ impl Server {
     }
 }
 
+/// How many heads of requests end in `bytes`; `begun` says how much of an end has come before, and in the end.
+fn heads(begun: &mut usize, bytes: &[u8]) -> usize {
+    let mut whole = 0;
+    for byte in bytes {
+        *begun = if *byte == HEAD_END[*begun] { *begun + 1 } else { usize::from(*byte == HEAD_END[0]) };
+        if *begun == HEAD_END.len() {
+            (whole, *begun) = (whole + 1, 0);
+        }
+    }
+    whole
+}
+
 impl Guest {
+    /// Bytes of one answer.
+    fn reply(&self) -> usize {
+        if self.door == Door::Http { ANSWER.len() } else { REPLY }
+    }
+
     fn answer(&mut self, buffer: &mut [u8], counts: &mut Counts) -> After {
         if self.want == Want::Read {
             match socket::read(&self.stream, buffer) {
                 Moved::Bytes(bytes) => {
                     counts.sum.read += bytes as u64;
-                    let whole = (self.begun + bytes) / REQUEST;
-                    self.begun = (self.begun + bytes) % REQUEST;
-                    self.owed += whole * REPLY;
+                    let whole = match self.door {
+                        Door::Http => heads(&mut self.begun, &buffer[..bytes]),
+                        _ => {
+                            let all = self.begun + bytes;
+                            self.begun = all % REQUEST;
+                            all / REQUEST
+                        }
+                    };
+                    self.owed += whole * self.reply();
                     counts.sum.replies += whole as u64;
                 }
                 Moved::Later => return After::Keep(Want::Read),
@@ -178,7 +223,12 @@ impl Guest {
         if self.owed == 0 {
             return After::Keep(Want::Read);
         }
-        match socket::write(&self.stream, &buffer[..self.owed.min(READ)]) {
+        let due: &[u8] = match self.door {
+            // The rest of the one that is under way.
+            Door::Http => &ANSWER[(ANSWER.len() - self.owed % ANSWER.len()) % ANSWER.len()..],
+            _ => &buffer[..self.owed.min(READ)],
+        };
+        match socket::write(&self.stream, due) {
             Moved::Bytes(bytes) => {
                 counts.sum.written += bytes as u64;
                 self.owed -= bytes;
@@ -190,6 +240,21 @@ impl Guest {
             (0, Door::RepliesOnce) => After::Close,
             (0, _) => After::Keep(Want::Read),
             _ => After::Keep(Want::Write),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_end_wherever_they_are_cut() {
+        let text = b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\r\n\r\n";
+        for cut in 0..text.len() {
+            let mut begun = 0;
+            let both = heads(&mut begun, &text[..cut]) + heads(&mut begun, &text[cut..]);
+            assert_eq!((both, begun), (2, 0), "{cut}");
         }
     }
 }

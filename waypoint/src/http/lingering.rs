@@ -35,6 +35,16 @@ impl<S> Lingering<S> {
     pub fn new(stream: S) -> Self {
         Self { stream, patience: None, read: 0 }
     }
+
+    /// The stream itself.
+    pub fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
+    /// The stream itself.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Lingering<S> {

@@ -9,5 +9,6 @@ pub mod detect;
 pub mod hop;
 mod lingering;
 pub mod normalize;
+mod one;
 pub mod replay;
 pub mod serve;

@@ -5,7 +5,7 @@
 
 use std::{
     convert::Infallible,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -13,11 +13,7 @@ use std::{
     time::Duration,
 };
 
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lateen_rt::drain::Drain;
 use lateen_state::service::Service;
@@ -27,18 +23,18 @@ use tokio::{
     time::Instant,
 };
 
-use super::{detect::Spoken, lingering::Lingering};
+use super::{detect::Spoken, lingering::Lingering, one};
 use crate::{
     arrival::Arrival,
     lane::{Busy, Lane},
     report::Client,
     request,
     rewound::Rewound,
-    upstream::connection::{HEADER_BYTES_MAX, HEADERS_MAX, Spawn},
+    upstream::connection::{HEADER_BYTES_MAX, Spawn},
 };
 
 /// How long a connection may have no request.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Requests of one HTTP/2 connection at a time.
 const STREAMS_MAX: u32 = 100;
 /// What one HTTP/2 stream may send ahead of its reader.
@@ -51,8 +47,6 @@ const SEND_BUFFER_MAX: usize = 256 * 1024;
 const PENDING_RESETS_MAX: usize = 20;
 /// Streams reset because the client broke the protocol.
 const ERROR_RESETS_MAX: usize = 1024;
-/// What one HTTP/1 connection reads ahead: a whole head and some of its body.
-const READ_MAX: usize = HEADER_BYTES_MAX + 4 * 1024;
 
 /// What the requests of one connection have in common.
 pub struct Connection {
@@ -94,7 +88,17 @@ impl Connection {
 
     /// When the connection will have been idle for too long, if nothing happens; `None` while it is not idle.
     fn idle_until(&self) -> Option<Instant> {
-        (self.active.load(Ordering::Relaxed) == 0).then(|| *self.idle_since.lock() + IDLE_TIMEOUT)
+        self.quiet_until(IDLE_TIMEOUT)
+    }
+
+    /// When the connection will have been idle for so long, if nothing happens; `None` while it is not idle.
+    pub(super) fn quiet_until(&self, time: Duration) -> Option<Instant> {
+        (self.active.load(Ordering::Relaxed) == 0).then(|| self.idle_since() + time)
+    }
+
+    /// Since when it is idle, where it is.
+    pub(super) fn idle_since(&self) -> Instant {
+        *self.idle_since.lock()
     }
 }
 
@@ -124,44 +128,52 @@ where
         active: AtomicU32::new(0),
         idle_since: Mutex::new(Instant::now()),
     });
-    let on = connection.clone();
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let on = on.clone();
-        async move { Ok::<_, Infallible>(request::handle(on, request).await) }
-    });
-    let stream = TokioIo::new(Lingering::new(stream));
     let ended = match spoken {
-        Spoken::Http2 => {
-            let serving = pin!(two(&lane).serve_connection(stream, service));
-            watched(&connection, spoken, serving).await
-        }
-        Spoken::Http1 | Spoken::Other => {
-            let serving = pin!(one(&lane).serve_connection(stream, service).with_upgrades());
-            watched(&connection, spoken, serving).await
-        }
+        Spoken::Http2 => Box::pin(two(&connection, stream)).await,
+        Spoken::Http1 | Spoken::Other => one::run(&connection, stream).await,
     };
     if let Err(error) = ended {
         tracing::debug!(client = %connection.arrival.caller.client, %error, "a connection ended early");
     }
 }
 
-fn one(lane: &Lane) -> http1::Builder {
-    let options = lane.shared.book.peek();
-    let keep_case = options.proxy().is_some_and(|proxy| proxy.options.preserve_header_case);
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        // Idle connections are ours to end, and the reference waits for heads as long.
-        .header_read_timeout(None)
-        .max_headers(HEADERS_MAX)
-        .max_header_size(HEADER_BYTES_MAX)
-        .max_buf_size(READ_MAX)
-        .preserve_header_case(keep_case)
-        .half_close(false);
-    builder
+/// Serves HTTP/2 until it ends. A connection of HTTP/1 is told of an end with its next answer (see `request`): to close an
+/// idle one would lose the request that is on its way.
+async fn two<S>(connection: &Arc<Connection>, stream: Rewound<S>) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let on = connection.clone();
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let on = on.clone();
+        async move { Ok::<_, Infallible>(request::handle(on, request).await) }
+    });
+    let stream = TokioIo::new(Lingering::new(stream));
+    let mut serving = pin!(builder(&connection.lane).serve_connection(stream, service));
+    let drain = connection.drain();
+    let mut ending = false;
+    let mut idle = pin!(tokio::time::sleep(IDLE_TIMEOUT));
+    loop {
+        tokio::select! {
+            ended = &mut serving => return ended,
+            () = drain.draining(), if !ending => {
+                ending = true;
+                serving.as_mut().graceful_shutdown();
+            }
+            () = &mut idle => match connection.idle_until() {
+                Some(until) if until <= Instant::now() => {
+                    ending = true;
+                    serving.as_mut().graceful_shutdown();
+                    idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
+                }
+                Some(until) => idle.as_mut().reset(until),
+                None => idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT),
+            },
+        }
+    }
 }
 
-fn two(lane: &Lane) -> http2::Builder<Spawn> {
+fn builder(lane: &Lane) -> http2::Builder<Spawn> {
     let mut builder = http2::Builder::new(Spawn(lane.tasks.clone()));
     builder
         .timer(TokioTimer::new())
@@ -174,63 +186,4 @@ fn two(lane: &Lane) -> http2::Builder<Spawn> {
         .max_local_error_reset_streams(ERROR_RESETS_MAX)
         .enable_connect_protocol();
     builder
-}
-
-/// A connection of hyper's.
-trait Serving: Future<Output = hyper::Result<()>> {
-    /// Takes no more requests, and ends when those under way have ended.
-    fn end_gently(self: Pin<&mut Self>);
-}
-
-impl<S, B, E> Serving for http1::UpgradeableConnection<S, E>
-where
-    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-    E: hyper::service::HttpService<Incoming, ResBody = B>,
-    E::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: hyper::body::Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    fn end_gently(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl<S, B, E> Serving for http2::Connection<S, E, Spawn>
-where
-    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-    E: hyper::service::HttpService<Incoming, ResBody = B>,
-    E::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: hyper::body::Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    Spawn: hyper::rt::bounds::Http2ServerConnExec<E::Future, B>,
-{
-    fn end_gently(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-/// Polls `serving` until it ends, is told to end by the drain, or was idle for too long. A connection of HTTP/1 is told
-/// with its next answer (see `request`): to close an idle one would lose the request that is on its way.
-async fn watched(connection: &Connection, spoken: Spoken, mut serving: Pin<&mut impl Serving>) -> hyper::Result<()> {
-    let drain = connection.drain();
-    let mut ending = spoken != Spoken::Http2;
-    let mut idle = pin!(tokio::time::sleep(IDLE_TIMEOUT));
-    loop {
-        tokio::select! {
-            ended = &mut serving => return ended,
-            () = drain.draining(), if !ending => {
-                ending = true;
-                serving.as_mut().end_gently();
-            }
-            () = &mut idle => match connection.idle_until() {
-                Some(until) if until <= Instant::now() => {
-                    ending = true;
-                    serving.as_mut().end_gently();
-                    idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
-                }
-                Some(until) => idle.as_mut().reset(until),
-                None => idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT),
-            },
-        }
-    }
 }

@@ -22,8 +22,6 @@ use crate::{book::cluster::ConnectionPool, http::body::RequestBody};
 
 /// Header bytes of a response, as of a request (the reference's default).
 pub const HEADER_BYTES_MAX: usize = 60 * 1024;
-/// Headers of a message.
-pub const HEADERS_MAX: usize = 100;
 /// What one HTTP/2 stream may send ahead of its reader.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// What all streams of a connection may send ahead of their readers.
@@ -189,7 +187,8 @@ impl Driver {
     /// Begins HTTP/1 on `wire`. `permit` is held as long as the connection is open.
     pub async fn one(&self, wire: Wire, permit: Permit, keep_case: bool) -> Result<One, DialError> {
         let mut builder = http1::Builder::new();
-        builder.max_headers(HEADERS_MAX).max_header_size(HEADER_BYTES_MAX).preserve_header_case(keep_case);
+        // A hundred headers are hyper's own limit; to say it costs a buffer that is filled for each answer.
+        builder.max_header_size(HEADER_BYTES_MAX).preserve_header_case(keep_case);
         let begun = builder.handshake::<_, RequestBody>(TokioIo::new(wire)).await;
         let (sender, connection) = begun.map_err(|error| DialError::Begin(error.to_string().into()))?;
         let about = self.drive(connection.with_upgrades(), permit);

@@ -1,0 +1,237 @@
+//! One connection of HTTP/1. While nothing happens on it, nothing is kept but the stream: a gateway has thousands that wait.
+//!
+//! ```text
+//! stream ─► hyper, its buffers, its state ── quiet for a while, nothing unsent ──► the stream alone, and one byte's room
+//!             ▲                                                                       │ a byte, or the end
+//!             └───────────────────────────────────────────────────────────────────────┘
+//! ```
+//! In: a stream, what its requests have in common. Out: each request to `request`; the connection's end. Absent on purpose:
+//! limits of an idle connection's age beyond the one it has always had.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::header::UPGRADE;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    time::Instant,
+};
+
+use super::{
+    lingering::Lingering,
+    serve::{Connection, IDLE_TIMEOUT},
+};
+use crate::{
+    lane::Lane,
+    request,
+    rewound::Rewound,
+    upstream::connection::HEADER_BYTES_MAX,
+};
+
+/// After so long without a request only the stream is kept. Short, as coming back costs a few allocations.
+const QUIET: Duration = Duration::from_secs(5);
+/// What one connection reads ahead: a whole head and some of its body.
+const READ_MAX: usize = HEADER_BYTES_MAX + 4 * 1024;
+
+/// What becomes of a connection that hyper has served for a while.
+enum Then<S> {
+    /// It is over.
+    Over(hyper::Result<()>),
+    /// It waits.
+    Waits(Lingering<Rewound<S>>),
+}
+
+/// Serves `stream` until it ends.
+pub(super) async fn run<S>(connection: &Arc<Connection>, stream: Rewound<S>) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut stream = Lingering::new(stream);
+    loop {
+        // Boxed, so that a connection that waits is no larger than that takes.
+        match Box::pin(busy(connection, stream)).await {
+            Then::Over(ended) => return ended,
+            Then::Waits(quiet) => stream = quiet,
+        }
+        if !waited(connection, &mut stream).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits for a further request; false if there is none.
+async fn waited<S>(connection: &Connection, stream: &mut Lingering<Rewound<S>>) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if !stream.get_ref().first().is_empty() {
+        return true;
+    }
+    let mut byte = [0];
+    tokio::select! {
+        read = stream.read(&mut byte) => match read {
+            Ok(1) => {
+                stream.get_mut().unread(Bytes::copy_from_slice(&byte));
+                true
+            }
+            Ok(_) | Err(_) => false,
+        },
+        () = tokio::time::sleep_until(connection.idle_since() + IDLE_TIMEOUT) => {
+            // Whoever is there no more does not hear it.
+            stream.shutdown().await.ok();
+            false
+        }
+    }
+}
+
+/// Serves `stream` until it ends or is quiet.
+async fn busy<S>(connection: &Arc<Connection>, stream: Lingering<Rewound<S>>) -> Then<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let told = Arc::new(Told::default());
+    let (on, asked) = (connection.clone(), told.clone());
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        if request.headers().contains_key(UPGRADE) {
+            asked.upgrade.store(true, Ordering::Relaxed);
+        }
+        let on = on.clone();
+        // Boxed: hyper keeps a place for it as long as the connection lasts.
+        Box::pin(async move { Ok::<_, Infallible>(request::handle(on, request).await) })
+    });
+    let stream = TokioIo::new(Watched { stream, told: told.clone() });
+    let mut serving = builder(&connection.lane).serve_connection(stream, service);
+    let mut quiet = pin!(tokio::time::sleep(QUIET));
+    loop {
+        let polled = poll_fn(|context| match Pin::new(&mut serving).poll(context) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if told.upgrade.load(Ordering::Relaxed) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        tokio::select! {
+            ended = polled => match ended {
+                Some(ended) => return Then::Over(ended),
+                // The answer may be a 101, which only this kind of connection can give; it is on its way at the earliest.
+                None => return Then::Over(upgradeable(connection, serving.with_upgrades()).await),
+            },
+            () = &mut quiet => {
+                let until = connection.quiet_until(QUIET).unwrap_or_else(|| Instant::now() + QUIET);
+                if until <= Instant::now() && !told.unsent.load(Ordering::Relaxed) {
+                    let parts = serving.into_parts();
+                    let mut stream = parts.io.into_inner().stream;
+                    stream.get_mut().unread(parts.read_buf);
+                    return Then::Waits(stream);
+                }
+                quiet.as_mut().reset(until.max(Instant::now() + QUIET / 4));
+            }
+        }
+    }
+}
+
+/// Serves until it ends, or becomes something else.
+async fn upgradeable<S, E, B>(
+    connection: &Connection,
+    serving: http1::UpgradeableConnection<S, E>,
+) -> hyper::Result<()>
+where
+    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    E: hyper::service::HttpService<Incoming, ResBody = B>,
+    E::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: hyper::body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut serving = pin!(serving);
+    let mut idle = pin!(tokio::time::sleep(IDLE_TIMEOUT));
+    loop {
+        tokio::select! {
+            ended = &mut serving => return ended,
+            () = &mut idle => {
+                let until = connection.quiet_until(IDLE_TIMEOUT).unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT);
+                if until <= Instant::now() {
+                    serving.as_mut().graceful_shutdown();
+                }
+                idle.as_mut().reset(until.max(Instant::now() + QUIET));
+            }
+        }
+    }
+}
+
+fn builder(lane: &Lane) -> http1::Builder {
+    let options = lane.shared.book.peek();
+    let keep_case = options.proxy().is_some_and(|proxy| proxy.options.preserve_header_case);
+    let mut builder = http1::Builder::new();
+    // A hundred headers are hyper's own limit; to say it costs a buffer that is filled for each request.
+    builder
+        .timer(TokioTimer::new())
+        // Idle connections are ours to end, and the reference waits for heads as long.
+        .header_read_timeout(None)
+        .max_header_size(HEADER_BYTES_MAX)
+        .max_buf_size(READ_MAX)
+        .preserve_header_case(keep_case)
+        .half_close(false);
+    builder
+}
+
+/// What hyper does not tell of a connection.
+#[derive(Debug, Default)]
+struct Told {
+    /// A request wants to become something else.
+    upgrade: AtomicBool,
+    /// hyper holds bytes that the stream has not taken.
+    unsent: AtomicBool,
+}
+
+/// A stream that tells whether everything has left. hyper flushes once it has written all it holds, and only then.
+struct Watched<S> {
+    stream: S,
+    told: Arc<Told>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.told.unsent.store(true, Ordering::Relaxed);
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.told.unsent.store(true, Ordering::Relaxed);
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        self.told.unsent.store(false, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
