@@ -109,7 +109,7 @@ fn version(path: &Path) -> String {
 fn said(command: &mut Command) -> String {
     let Ok(output) = command.output() else { return "unknown".to_owned() };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().next().unwrap_or("unknown").replace(['`', '|'], "");
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("unknown").replace(['`', '|'], "");
     line.chars().take(VERSION_MAX).collect()
 }
 

@@ -20,6 +20,10 @@ pub(crate) struct Ports {
 /// The whole bootstrap.
 pub(crate) fn bootstrap(scene: &Scene, ports: &Ports) -> Value {
     let address = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+    // A filter without policies would refuse everything.
+    let mut filters: Vec<Value> =
+        if scene.policies > 0 { vec![rbac(scene, true), rbac(scene, false)] } else { Vec::new() };
+    filters.push(typed("envoy.filters.http.router", "filters.http.router.v3.Router", json!({})));
     let manager = typed(
         "envoy.filters.network.http_connection_manager",
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -30,8 +34,7 @@ pub(crate) fn bootstrap(scene: &Scene, ports: &Ports) -> Value {
             "route_config": {"name": "routes", "virtual_hosts": [{
                 "name": "shop", "domains": [HOST], "routes": scene.prefixes().map(route).collect::<Vec<Value>>(),
             }]},
-            "http_filters": [rbac(scene, true), rbac(scene, false),
-                typed("envoy.filters.http.router", "filters.http.router.v3.Router", json!({}))],
+            "http_filters": filters,
         }),
     );
     json!({

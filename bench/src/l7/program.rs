@@ -39,7 +39,7 @@ pub(crate) const SERVER: u16 = 7000;
 /// The first proxy's first port; each has [`PORTS`].
 const FIRST: u16 = 20_000;
 const PORTS: u16 = 10;
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Where ztunnels take tunnels.

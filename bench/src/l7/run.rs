@@ -52,7 +52,8 @@ pub(crate) fn run(asked: &config::L7) -> anyhow::Result<ExitCode> {
     netns.loopback_up()?;
     let serve = ["serve".to_owned(), SERVER.to_string()];
     let server = On::Load.run(|| Load::start(&load, &netns, &serve))?;
-    let place = Place { netns, control: &control, directory: directory.path(), load: &load, logs: asked.logs.as_deref() };
+    let place =
+        Place { netns, control: &control, directory: directory.path(), load: &load, logs: asked.logs.as_deref() };
     let results = Results { header, ..Results::default() };
     let mut runner = Runner { asked, programs, place, server, running: Vec::new(), results };
     for name in wanted {

@@ -109,8 +109,8 @@ where
             asked.upgrade.store(true, Ordering::Relaxed);
         }
         let on = on.clone();
-        // Boxed: hyper keeps a place for it as long as the connection lasts.
-        Box::pin(async move { Ok::<_, Infallible>(request::handle(on, request).await) })
+        // Not boxed: hyper keeps a place for it as long as the connection is busy.
+        async move { Ok::<_, Infallible>(request::handle(on, request).await) }
     });
     let stream = TokioIo::new(Watched { stream, told: told.clone() });
     let mut serving = builder(&connection.lane).serve_connection(stream, service);

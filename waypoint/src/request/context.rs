@@ -119,8 +119,8 @@ pub struct Head {
 }
 
 impl Context {
-    /// A request begins.
-    pub fn open(on: &Arc<Connection>, request: &Request<Incoming>) -> Option<Self> {
+    /// A request begins. Boxed from the start: it goes with the request from hand to hand, and is large.
+    pub fn open(on: &Arc<Connection>, request: &Request<Incoming>) -> Option<Box<Self>> {
         let book = on.lane.shared.book.load();
         let proxy = book.proxy()?.clone();
         let caller = &on.arrival.caller;
@@ -138,7 +138,7 @@ impl Context {
         };
         let mut report = Report::open(&on.lane.shared.reporting, &opening);
         report.meant(on.service.as_ref());
-        Some(Self {
+        Some(Box::new(Self {
             on: on.clone(),
             proxy,
             book,
@@ -163,7 +163,7 @@ impl Context {
             world: on.lane.shared.world.load(),
             report,
             active: on.enter(),
-        })
+        }))
     }
 
     /// The options of the proxy.

@@ -34,7 +34,10 @@ use self::{
 use crate::{
     authorize,
     book::{Action, HttpRoute},
-    filter::{cors::Caller, fault::Abort},
+    filter::{
+        cors::Caller,
+        fault::{Abort, Fault},
+    },
     http::{
         body::ResponseBody,
         hop::{self, Asked},
@@ -72,7 +75,8 @@ pub async fn handle(on: Arc<Connection>, mut request: Request<Incoming>) -> Answ
             context.route = Some(route.clone());
             serve(&mut context, &route, request, asked).await
         }
-        Ok(None) => forward::to_workload(&mut context, request, asked).await,
+        // Boxed, as what seldom happens must not make room for itself in every request.
+        Ok(None) => Box::pin(forward::to_workload(&mut context, request, asked)).await,
         Err(local) => local.into(),
     };
     answer(context, served)
@@ -91,7 +95,9 @@ fn prepare(context: &mut Context, request: &mut Request<Incoming>) -> Result<Opt
 }
 
 async fn serve(context: &mut Context, route: &Arc<HttpRoute>, request: Request<Incoming>, asked: Asked) -> Served {
-    if let Some(local) = faults(context, route).await {
+    if let Some(fault) = &route.fault
+        && let Some(local) = Box::pin(faults(context, fault)).await
+    {
         return local.into();
     }
     if let Some(cors) = &route.cors {
@@ -110,8 +116,7 @@ async fn serve(context: &mut Context, route: &Arc<HttpRoute>, request: Request<I
 }
 
 /// What goes wrong on purpose.
-async fn faults(context: &mut Context, route: &HttpRoute) -> Option<Local> {
-    let fault = route.fault.as_deref()?;
+async fn faults(context: &mut Context, fault: &Fault) -> Option<Local> {
     if let Some(delay) = fault.delay.as_ref().and_then(|share| share.hits(rand::random())) {
         context.flags.push("DI");
         tokio::time::sleep(delay).await;
@@ -123,7 +128,7 @@ async fn faults(context: &mut Context, route: &HttpRoute) -> Option<Local> {
 }
 
 /// The answer with everything that is done to each, ours included.
-fn answer(mut context: Context, served: Served) -> Answer {
+fn answer(mut context: Box<Context>, served: Served) -> Answer {
     let (mut parts, source) = match served {
         Served::Ours(local) => {
             let (parts, body) = local.into_response(&mut context).into_parts();

@@ -35,7 +35,7 @@ impl Context {
     }
 
     /// Tells how it ended.
-    pub fn ended(mut self, end: End, sent: u64, grpc_status: Option<u32>) {
+    pub fn ended(mut self: Box<Self>, end: End, sent: u64, grpc_status: Option<u32>) {
         let (flag, details) = match end {
             End::Whole => (None, None),
             End::Broken => (Some("UC"), Some("upstream_reset_after_response_started{connection_termination}")),

@@ -78,12 +78,12 @@ impl std::fmt::Debug for Tail {
 }
 
 /// The answer, with its tail.
-pub fn attach(context: Context, parts: Parts, source: Source) -> Answer {
+pub fn attach(context: Box<Context>, parts: Parts, source: Source) -> Answer {
     let mut tail = Tail {
         lane: context.on.lane.clone(),
         status: parts.status,
         grpc_status: crate::retry::grpc_status(&parts.headers),
-        context: Some(Box::new(context)),
+        context: Some(context),
         lease: None,
         picked: None,
         sent: 0,

@@ -11,3 +11,4 @@ mod origination;
 mod policies;
 mod rig;
 mod smuggling;
+mod waiting;

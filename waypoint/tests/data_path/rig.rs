@@ -255,17 +255,7 @@ impl Rig {
         let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connect");
         client.set_nodelay(true).expect("no delay");
         let (server, peer_addr) = listener.accept().await.expect("accept");
-        let caller = Caller {
-            peer,
-            client: peer_addr,
-            hop: peer_addr,
-            local: server.local_addr().expect("bound"),
-            server_name: None,
-            workload: None,
-            baggage: Default::default(),
-            tls: None,
-            door: None,
-        };
+        let caller = caller(peer, peer_addr, server.local_addr().expect("bound"));
         let dialled = SocketAddr::new(VIP.parse().expect("an address"), PORT);
         let key = format!("shop/{HOST}").parse().expect("a key");
         let target = Target::Service { key, port: PORT, dialled: Some(dialled) };
@@ -283,6 +273,21 @@ impl Rig {
         // A reset after the answer is an end, too.
         let _end = soon("the answer", client.read_to_end(&mut answer)).await;
         String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+/// Who calls from `client`.
+pub fn caller(peer: Option<SpiffeId>, client: SocketAddr, local: SocketAddr) -> Caller {
+    Caller {
+        peer,
+        client,
+        hop: client,
+        local,
+        server_name: None,
+        workload: None,
+        baggage: Default::default(),
+        tls: None,
+        door: None,
     }
 }
 

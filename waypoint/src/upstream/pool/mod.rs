@@ -138,7 +138,8 @@ impl ClusterPool {
             match self.next(&ask) {
                 Next::Take(held) => return Ok(lease(ask, held)),
                 Next::Dial(permit, opening) => {
-                    let held = self.open(&ask, dial(permit), opening).await?;
+                    // Boxed: a dial is many times larger than a request, which carries its place to wherever it goes.
+                    let held = Box::pin(self.open(&ask, dial(permit), opening)).await?;
                     return Ok(lease(ask, held));
                 }
                 Next::Wait(mut turn, in_the_way) => {
