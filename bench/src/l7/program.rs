@@ -9,6 +9,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -92,8 +93,9 @@ pub(crate) enum On {
 impl On {
     /// Does `start` so that what it starts stays on this processor; on a machine with one, nothing is different.
     pub fn run<T>(self, start: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        if cores < 2 {
+        // Asked once: whoever stays on one processor is told that there is one.
+        static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+        if *CORES < 2 {
             return start();
         }
         let ours = |cpu: usize| {

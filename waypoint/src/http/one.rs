@@ -34,12 +34,7 @@ use super::{
     lingering::Lingering,
     serve::{Connection, IDLE_TIMEOUT},
 };
-use crate::{
-    lane::Lane,
-    request,
-    rewound::Rewound,
-    upstream::connection::HEADER_BYTES_MAX,
-};
+use crate::{lane::Lane, request, rewound::Rewound, upstream::connection::HEADER_BYTES_MAX};
 
 /// After so long without a request only the stream is kept. Short, as coming back costs a few allocations.
 const QUIET: Duration = Duration::from_secs(5);
@@ -142,10 +137,7 @@ where
 }
 
 /// Serves until it ends, or becomes something else.
-async fn upgradeable<S, E, B>(
-    connection: &Connection,
-    serving: http1::UpgradeableConnection<S, E>,
-) -> hyper::Result<()>
+async fn upgradeable<S, E, B>(connection: &Connection, serving: http1::UpgradeableConnection<S, E>) -> hyper::Result<()>
 where
     S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     E: hyper::service::HttpService<Incoming, ResBody = B>,
