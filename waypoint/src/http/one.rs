@@ -117,6 +117,8 @@ where
             Poll::Pending => Poll::Pending,
         });
         tokio::select! {
+            // No dice for what is polled with every byte.
+            biased;
             ended = polled => match ended {
                 Some(ended) => return Then::Over(ended),
                 // The answer may be a 101, which only this kind of connection can give; it is on its way at the earliest.

@@ -222,6 +222,8 @@ impl Driver {
         let driver = self.tasks.spawn("upstream", async move {
             let _open = permit;
             tokio::select! {
+                // No dice for what is polled with every byte.
+                biased;
                 ended = connection => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, "a connection to an endpoint ended");

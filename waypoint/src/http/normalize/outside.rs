@@ -3,7 +3,7 @@
 //! In: headers as the client wrote them, what the gateway itself has seen. Out: headers that mean what they say. The last
 //! entry of `x-forwarded-for` is always ours.
 
-use std::net::IpAddr;
+use std::{io::Write as _, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -44,9 +44,10 @@ pub fn from_outside(headers: &mut HeaderMap, outside: &Outside<'_>) {
     if !is_believed {
         headers.insert(&FORWARDED_PROTO, HeaderValue::from_static(outside.scheme));
     }
-    headers.insert(&EXTERNAL_ADDRESS, text(outside.remote));
+    let remote = text(outside.remote);
+    let peer = if outside.peer == outside.remote { remote.clone() } else { text(outside.peer) };
+    headers.insert(&EXTERNAL_ADDRESS, remote);
     let entries: Vec<&[u8]> = headers.get_all(&FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
-    let peer = text(outside.peer);
     if entries.is_empty() {
         headers.insert(&FORWARDED_FOR, peer);
         return;
@@ -57,8 +58,12 @@ pub fn from_outside(headers: &mut HeaderMap, outside: &Outside<'_>) {
 }
 
 fn text(ip: IpAddr) -> HeaderValue {
-    // Digits, letters, dots and colons.
-    HeaderValue::try_from(ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    // Digits, letters, dots and colons; the longest is an IPv6 address that holds one of IPv4.
+    let mut word = [0; 45];
+    let mut rest = &mut word[..];
+    let written = write!(rest, "{ip}").map(|()| 45 - rest.len());
+    let value = written.ok().and_then(|length| HeaderValue::from_bytes(&word[..length]).ok());
+    value.unwrap_or_else(|| HeaderValue::from_static("-"))
 }
 
 #[cfg(test)]
