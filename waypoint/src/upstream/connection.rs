@@ -22,6 +22,8 @@ use crate::{book::cluster::ConnectionPool, http::body::RequestBody};
 
 /// Header bytes of a response, as of a request (the reference's default).
 pub const HEADER_BYTES_MAX: usize = 60 * 1024;
+/// Headers of a message; hyper's own limit, too, so that it is said to nobody who is asked for each request.
+pub const HEADERS_MAX: usize = 100;
 /// What one HTTP/2 stream may send ahead of its reader.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// What all streams of a connection may send ahead of their readers.
