@@ -196,7 +196,7 @@ impl Runner<'_> {
             "--paths".to_owned(),
             self.paths(&scene)?.display().to_string(),
         ];
-        let _held = On::Load.run(|| Load::start(&self.place.load.to_owned(), &self.place.netns, &words))?;
+        let _held = On::Load.run(|| Load::start(self.place.load, &self.place.netns, &words))?;
         let at_once = Memory::of(proxy.pid)?;
         std::thread::sleep(HELD_FOR);
         let after = Memory::of(proxy.pid)?;
