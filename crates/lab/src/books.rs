@@ -4,7 +4,7 @@
 //! productpage ──► details
 //!      └────────► reviews (v1: no stars, v2: black, v3: red) ──► ratings
 //! ```
-//! In: `productpage`, `details`, `reviews <version>` or `ratings`; port 9080, other services by their names on that port.
+//! In: `productpage`, `details`, `reviews <version>` or `ratings [v-faulty]`; port 9080, other services by their names on that port.
 //! Out: HTTP. The caller's name and what tracing needs travel along. The page's calls take three seconds and are tried
 //! twice, those to ratings ten seconds, as in the example, so that what is said of its faults can be seen here.
 
@@ -12,7 +12,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Full, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -56,7 +56,15 @@ enum Service {
     Details,
     /// With the colour of its stars, if it has any.
     Reviews(String, Option<&'static str>),
-    Ratings,
+    Ratings(Health),
+}
+
+/// How the ratings are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Well,
+    /// Every other answer, or so, is an error.
+    Faulty,
 }
 
 /// Serves until SIGTERM.
@@ -74,15 +82,16 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
             };
             Service::Reviews((*version).to_owned(), colour)
         }
-        ["ratings", ..] => Service::Ratings,
-        _ => bail!("{words:?} is none of productpage, details, reviews <version>, ratings"),
+        ["ratings", "v-faulty", ..] => Service::Ratings(Health::Faulty),
+        ["ratings", ..] => Service::Ratings(Health::Well),
+        _ => bail!("{words:?} is none of productpage, details, reviews <version>, ratings [v-faulty]"),
     };
     let service = Arc::new(service);
     echo::started(async move {
         let listener = echo::listen(PORT).await.with_context(|| format!("listening on port {PORT}"))?;
         let (tasks, owner) = (Tasks::new(), Tasks::new());
         owner.spawn("books", accept(listener, tasks, move |stream| http(service.clone(), stream)));
-        echo::end().await
+        echo::leave().await
     })
 }
 
@@ -98,7 +107,7 @@ pub(crate) fn lines(arguments: &[String]) -> anyhow::Result<ExitCode> {
             let word = word.clone();
             owner.spawn("lines", accept(listener, tasks.clone(), move |stream| answered(word.clone(), stream)));
         }
-        echo::end().await
+        echo::leave().await
     })
 }
 
@@ -142,7 +151,7 @@ async fn http(service: Arc<Service>, stream: TcpStream) -> anyhow::Result<()> {
         async move {
             let passed = passed_on(request.headers());
             let (status, body) = answer(&service, request.uri().path(), &passed).await;
-            let response = Response::builder().status(status).header(header::CONTENT_TYPE, "application/json");
+            let response = echo::answering(status).header(header::CONTENT_TYPE, "application/json");
             response.body(Full::<Bytes>::from(format!("{body:#}\n")))
         }
     });
@@ -173,7 +182,10 @@ async fn answer(service: &Service, path: &str, passed: &HeaderMap) -> (StatusCod
             (StatusCode::OK, json!({"id": 0, "author": "William Shakespeare", "year": 1595, "pages": 200}))
         }
         (Service::Reviews(version, colour), _) => (StatusCode::OK, reviews(version, *colour, passed).await),
-        (Service::Ratings, _) => (StatusCode::OK, json!({"id": 0, "ratings": {"Reviewer1": 5, "Reviewer2": 4}})),
+        (Service::Ratings(Health::Faulty), _) if rand::random() => {
+            (StatusCode::SERVICE_UNAVAILABLE, json!({"error": "Service unavailable"}))
+        }
+        (Service::Ratings(_), _) => (StatusCode::OK, json!({"id": 0, "ratings": {"Reviewer1": 5, "Reviewer2": 4}})),
         (Service::Page, _) => (StatusCode::NOT_FOUND, json!({"error": "use /productpage"})),
     }
 }
@@ -270,6 +282,18 @@ mod tests {
         let (status, body) = answer(&Service::Reviews("v1".to_owned(), None), "/reviews/0", &HeaderMap::new()).await;
         assert_eq!((status, &body["version"]), (StatusCode::OK, &json!("v1")));
         assert_eq!(body["reviews"][0].get("rating"), None);
+    }
+
+    #[tokio::test]
+    async fn faulty_ratings_fail_now_and_then() {
+        let (mut well, mut failed) = (false, false);
+        while !(well && failed) {
+            let (status, _) = answer(&Service::Ratings(Health::Faulty), "/ratings/0", &HeaderMap::new()).await;
+            well |= status == StatusCode::OK;
+            failed |= status == StatusCode::SERVICE_UNAVAILABLE;
+        }
+        let health = answer(&Service::Ratings(Health::Faulty), "/health", &HeaderMap::new()).await;
+        assert_eq!(health.0, StatusCode::OK);
     }
 
     #[tokio::test]

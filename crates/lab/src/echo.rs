@@ -2,13 +2,22 @@
 //!
 //! In: `[--server-first] [--http PORT]… [--tcp PORT]…` (by default HTTP on 8080 and TCP on 9000); its version is the
 //! image's tag or `VERSION`. Out: on HTTP a few lines, on TCP every line back behind our name.
+//! Told to end, it serves on for a moment, as whoever calls it learns only by and by that it goes.
 //! With `--server-first` the TCP side greets before it reads, as databases and mail servers do.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -27,6 +36,9 @@ const CONNECTIONS_MAX: usize = 10_000;
 /// The longest line and the largest HTTP body that are echoed.
 const LINE_MAX: u64 = 1 << 20;
 const BODY_MAX: usize = 16 << 20;
+/// How long a server goes on after SIGTERM. Its answers say that they are their connection's last.
+const LEAVING_TIME: Duration = Duration::from_secs(2);
+static LEAVING: AtomicBool = AtomicBool::new(false);
 /// After a failed accept (no descriptors left), this long nothing is accepted.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -72,6 +84,23 @@ pub(crate) fn pause() -> anyhow::Result<ExitCode> {
     started(end())
 }
 
+/// Ends a moment after SIGTERM: what servers do.
+pub(crate) async fn leave() -> anyhow::Result<ExitCode> {
+    let code = end().await?;
+    LEAVING.store(true, Ordering::Relaxed);
+    tokio::time::sleep(LEAVING_TIME).await;
+    Ok(code)
+}
+
+/// An answer, which is its connection's last if the server is about to end.
+pub(crate) fn answering(status: StatusCode) -> http::response::Builder {
+    let response = Response::builder().status(status);
+    match LEAVING.load(Ordering::Relaxed) {
+        true => response.header(header::CONNECTION, "close"),
+        false => response,
+    }
+}
+
 /// Ends at SIGTERM.
 pub(crate) async fn end() -> anyhow::Result<ExitCode> {
     let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
@@ -97,7 +126,7 @@ async fn serve(echo: Arc<Echo>, http: Vec<u16>, tcp: Vec<u16>) -> anyhow::Result
         let listener = listen(port).await.with_context(|| format!("listening on port {port}"))?;
         tasks.spawn("echo accept", accept(echo.clone(), listener, speaks, tasks.clone()));
     }
-    end().await
+    leave().await
 }
 
 /// Both families where the kernel has both.
@@ -154,15 +183,12 @@ impl Echo {
             Ok(body) => {
                 let body = body.to_bytes();
                 text += &format!("\n{}", String::from_utf8_lossy(&body));
-                200
+                StatusCode::OK
             }
-            Err(error) if error.is::<LengthLimitError>() => 413,
-            Err(_) => 400,
+            Err(error) if error.is::<LengthLimitError>() => StatusCode::PAYLOAD_TOO_LARGE,
+            Err(_) => StatusCode::BAD_REQUEST,
         };
-        Response::builder()
-            .status(status)
-            .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
-            .body(Full::from(text))
+        answering(status).header(header::CONTENT_TYPE, "text/plain; charset=utf-8").body(Full::from(text))
     }
 
     async fn lines(&self, stream: TcpStream, peer: SocketAddr) -> anyhow::Result<()> {

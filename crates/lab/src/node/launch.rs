@@ -14,6 +14,7 @@ use std::{
 use anyhow::Context as _;
 use nix::{
     sched::{CloneFlags, setns, unshare},
+    sys::signal::SigSet,
     unistd::{sethostname, setsid},
 };
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,8 @@ pub(crate) fn run(file: &Path) -> anyhow::Result<ExitCode> {
     let (program, arguments) = launch.command.split_first().context("the container has no command")?;
     fs::create_dir_all(&launch.directory)
         .with_context(|| format!("making the working directory {}", launch.directory.display()))?;
+    // Our ancestors wait for some signals and so have them blocked, which a program inherits: it would never hear of its end.
+    SigSet::empty().thread_set_mask().context("unblocking signals")?;
     let failed =
         Command::new(program).args(arguments).env_clear().envs(launch.env).current_dir(&launch.directory).exec();
     complain(program, &failed);

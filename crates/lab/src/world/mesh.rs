@@ -64,7 +64,7 @@ pub(crate) fn offered(own: &Path) -> Images {
 }
 
 /// Images and the words our own program is started with. The last ones are called as in the documents' YAML.
-const OFFERED: [(&str, &[&str]); 9] = [
+const OFFERED: [(&str, &[&str]); 10] = [
     ("echo", &[verbs::ECHO]),
     ("pause", &[verbs::PAUSE]),
     ("tcp-echo-server", &[verbs::LINES]),
@@ -74,6 +74,7 @@ const OFFERED: [(&str, &[&str]); 9] = [
     ("examples-bookinfo-reviews-v2", &[verbs::BOOKS, "reviews", "v2"]),
     ("examples-bookinfo-reviews-v3", &[verbs::BOOKS, "reviews", "v3"]),
     ("examples-bookinfo-ratings-v1", &[verbs::BOOKS, "ratings"]),
+    ("examples-bookinfo-ratings-v-faulty", &[verbs::BOOKS, "ratings", "v-faulty"]),
 ];
 
 /// The mesh's images too: the programs beside our `own`, unless replaced.
