@@ -29,7 +29,7 @@ use crate::{
     pool::Occupied,
     request::{Baggage, Connect},
     settings::{CLIENT_HEADERS_MAX, SMALL_FRAMES_MAX, Settings},
-    stream::Tunnel,
+    stream::{Empties, Tunnel},
 };
 
 /// Why a connection cannot be used for tunnels.
@@ -87,6 +87,7 @@ pub struct Answer {
 pub struct Client {
     requests: SendRequest<Bytes>,
     ended: Arc<AtomicBool>,
+    empties: Arc<Empties>,
     connect_timeout: Duration,
 }
 
@@ -115,7 +116,7 @@ where
             () = drain.forced() => tracing::debug!("a tunnel connection was cut by a drain"),
         }
     });
-    Ok(Client { requests, ended, connect_timeout: settings.connect_timeout })
+    Ok(Client { requests, ended, empties: Arc::default(), connect_timeout: settings.connect_timeout })
 }
 
 /// Says that the connection has ended, also when its task is aborted.
@@ -166,12 +167,13 @@ impl Client {
             return Err(ConnectError::Status(response.status()));
         }
         let answer = Answer { baggage: Baggage::from_headers(response.headers()) };
-        Ok((Tunnel::new(send, response.into_body(), place), answer))
+        Ok((Tunnel::new(send, response.into_body(), (self.empties.clone(), place)), answer))
     }
 
-    /// Whether the connection is still driven. It may have been told to go away all the same; then connecting says so.
+    /// Whether the connection is still driven and good for more tunnels. It may have been told to go away all the same; then
+    /// connecting says so.
     pub fn is_open(&self) -> bool {
-        !self.ended.load(Ordering::Acquire)
+        !self.ended.load(Ordering::Acquire) && !self.empties.are_used_up()
     }
 
     /// How many streams the server allows at once, as far as it has told.

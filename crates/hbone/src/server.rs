@@ -3,7 +3,7 @@
 //! In: a secured stream. Out: one [`Arrival`] per valid request, to be accepted or refused by whoever takes it.
 //! Absent on purpose: whether a target is ours and allowed.
 
-use std::pin::pin;
+use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use h2::{
@@ -21,7 +21,7 @@ use crate::{
     ping::{self, Dead},
     request::{BAGGAGE, Received},
     settings::{SERVER_HEADERS_MAX, SMALL_FRAMES_MAX, Settings},
-    stream::Tunnel,
+    stream::{Empties, Tunnel},
 };
 
 /// Why serving a connection ended early.
@@ -48,13 +48,14 @@ pub struct Arrival {
     pub request: Received,
     respond: SendResponse<Bytes>,
     body: RecvStream,
+    empties: Arc<Empties>,
 }
 
 impl Arrival {
     /// Answers 200, with who the destination is, and hands over the tunnel.
     pub fn accept(mut self, baggage: Option<&HeaderValue>) -> Result<Tunnel, h2::Error> {
         let send = answer(&mut self.respond, StatusCode::OK, baggage, false)?;
-        Ok(Tunnel::new(send, self.body, None))
+        Ok(Tunnel::new(send, self.body, (self.empties, None)))
     }
 
     /// Returns once the client has reset the stream or its connection is gone: nobody waits for an answer any more.
@@ -99,13 +100,18 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let mut dead = pin!(watch(&mut connection, settings));
     let mut first_request = pin!(tokio::time::sleep(settings.open_timeout));
     let (mut asked, mut draining) = (false, false);
+    let empties = Arc::new(Empties::default());
     loop {
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(accepted) => {
                     let (request, respond) = accepted?;
                     asked = true;
-                    arrive(request, respond, &mut take);
+                    arrive(request, (respond, &empties), &mut take);
+                    if empties.are_used_up() && !draining {
+                        draining = true;
+                        connection.graceful_shutdown();
+                    }
                 }
                 None => return Ok(()),
             },
@@ -136,9 +142,13 @@ fn watch<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-fn arrive(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, take: &mut impl FnMut(Arrival)) {
+fn arrive(
+    request: Request<RecvStream>,
+    (mut respond, empties): (SendResponse<Bytes>, &Arc<Empties>),
+    take: &mut impl FnMut(Arrival),
+) {
     match Received::read(&request) {
-        Ok(read) => take(Arrival { request: read, respond, body: request.into_body() }),
+        Ok(read) => take(Arrival { request: read, respond, body: request.into_body(), empties: empties.clone() }),
         Err(reason) => {
             tracing::warn!(%reason, "a request was answered with 400");
             if let Err(error) = answer(&mut respond, StatusCode::BAD_REQUEST, None, true) {

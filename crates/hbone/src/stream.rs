@@ -10,6 +10,10 @@ use std::{
     convert::Infallible,
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -34,13 +38,19 @@ pub struct Tunnel {
     closed: bool,
     /// What was sent last, once it is known to be the last.
     last: Last,
+    /// Those of the connection.
+    empties: Arc<Empties>,
     /// The place on a pooled connection; free for the next tunnel once this is dropped.
     _place: Option<Occupied>,
 }
 
 impl Tunnel {
-    pub(crate) fn new(send: SendStream<Bytes>, recv: RecvStream, place: Option<Occupied>) -> Self {
-        Self { send, recv, unread: Bytes::new(), closed: false, last: Last::Unmarked, _place: place }
+    pub(crate) fn new(
+        send: SendStream<Bytes>,
+        recv: RecvStream,
+        (empties, place): (Arc<Empties>, Option<Occupied>),
+    ) -> Self {
+        Self { send, recv, unread: Bytes::new(), closed: false, last: Last::Unmarked, empties, _place: place }
     }
 
     /// Sends a frame of no bytes that tells when h2 has written it, and with it everything sent before.
@@ -84,11 +94,34 @@ impl Tunnel {
     }
 }
 
+/// The frames of no bytes, none of them an end, that the streams of one connection have sent. Peers on their guard against
+/// floods take a connection that has sent too many for an attack, and end the tunnels of all on it: h2 after a hundred.
+#[derive(Debug, Default)]
+pub(crate) struct Empties(AtomicU32);
+
+/// So many are sent on one connection; then it takes no more tunnels.
+const EMPTIES_MAX: u32 = 64;
+
+impl Empties {
+    /// Whether no more may be sent, so that another connection is better for whoever comes next.
+    pub(crate) fn are_used_up(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= EMPTIES_MAX
+    }
+
+    /// Whether one more may be sent.
+    fn take(&self) -> bool {
+        // The counter stays far from its end: it is not added to beyond the limit.
+        !self.are_used_up() && self.0.fetch_add(1, Ordering::Relaxed) < EMPTIES_MAX
+    }
+}
+
 /// How far the last frame is on its way out.
 #[derive(Debug)]
 enum Last {
     /// Not sent, or not known to be the last.
     Unmarked,
+    /// Nobody tells when it is out: whoever waits for that has to know how long.
+    Untold,
     /// With h2. Its marker is dropped, without a word, when it was written or will never be.
     Leaving(oneshot::Receiver<Infallible>),
     /// Out.
@@ -170,9 +203,16 @@ impl Duplex for Tunnel {
     }
 
     fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        // Fails only when the stream is closed, and then nothing that was sent waits.
-        if matches!(self.last, Last::Unmarked) && self.mark_last(false).is_err() {
-            return Poll::Ready(());
+        if matches!(self.last, Last::Unmarked) {
+            if !self.empties.take() {
+                self.last = Last::Untold;
+            } else if self.mark_last(false).is_err() {
+                // The stream is closed, and nothing that was sent waits.
+                return Poll::Ready(());
+            }
+        }
+        if matches!(self.last, Last::Untold) {
+            return Poll::Pending;
         }
         if let Last::Leaving(written) = &mut self.last {
             // No word is ever said: the error is the news.

@@ -120,6 +120,42 @@ async fn an_application_that_resets_resets_its_stream_after_what_it_sent() {
     }
 }
 
+/// A peer takes too many frames of no bytes for an attack. However many applications vanish, a tunnel beside them lives.
+#[tokio::test]
+async fn tunnels_beside_many_that_are_cut_live_on() {
+    let tasks = Tasks::new();
+    let (near, far) = duplex(64 * 1024);
+    let (settings, drain, asked) = (Settings::default(), Drain::new(), to("10.0.0.9:80"));
+    let serving = tasks.clone();
+    tasks.spawn("server", async move {
+        let take = |arrival: crate::server::Arrival| {
+            serving.spawn("echo", async move {
+                let (mut read, mut write) = tokio::io::split(arrival.accept(None).expect("there"));
+                // Those that are cut end with an error.
+                drop(tokio::io::copy(&mut read, &mut write).await);
+            });
+        };
+        crate::server::serve(far, &Settings::default(), &Drain::new(), take).await.expect("it ends in peace");
+    });
+    let client = open(near, &settings, &tasks, &drain).await.expect("open");
+    let mut lives = client.connect(&asked).await.expect("open").0;
+    let mut cut = 0;
+    while client.is_open() {
+        let (tunnel, _) = client.connect(&asked).await.expect("open");
+        let (app, source) = tcp_pair().await;
+        app.set_zero_linger().expect("linger");
+        drop(app);
+        soon(splice(source, tunnel, &Meter::default(), std::future::pending::<()>())).await.expect("no failure");
+        cut += 1;
+        assert!(cut <= EMPTIES_MAX, "the connection takes more and more");
+    }
+    assert_eq!(cut, EMPTIES_MAX);
+    lives.write_all(b"here").await.expect("write");
+    let mut heard = [0; 4];
+    soon(lives.read_exact(&mut heard)).await.expect("it lives");
+    assert_eq!(&heard, b"here");
+}
+
 #[tokio::test]
 async fn a_tunnel_that_is_dropped_looks_cut_unless_it_was_closed() {
     let tasks = Tasks::new();
@@ -142,7 +178,7 @@ async fn a_tunnel_that_is_dropped_looks_cut_unless_it_was_closed() {
 async fn an_abandoned_tunnel_ends_the_splice() {
     let tasks = Tasks::new();
     let (tunnel, bare, send) = bare_tunnel(&tasks).await;
-    drop(Tunnel::new(send, bare.body, None));
+    drop(Tunnel::new(send, bare.body, (Arc::default(), None)));
     let (mut app, source) = tcp_pair().await;
     let meter = Meter::default();
     let outcome = soon(splice(source, tunnel, &meter, std::future::pending::<()>())).await.expect("no failure");
