@@ -30,7 +30,7 @@ pub mod word;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use lateen_cluster::store::Key;
 use lateen_types::label::Labels;
@@ -120,12 +120,9 @@ pub fn host_matches(pattern: &str, hostname: &str) -> bool {
 
 /// What proxies choose endpoints by, of a workload's labels: those of `keys`. None is no extension, so that nothing is
 /// sent where no rule asks for it.
-pub fn chosen_by(labels: &Labels, keys: &BTreeMap<String, usize>) -> Option<Extension> {
-    let labels: Labels = labels
-        .iter()
-        .filter(|(key, _)| keys.contains_key(*key))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+pub fn chosen_by(labels: &Labels, keys: &BTreeSet<String>) -> Option<Extension> {
+    let labels: Labels =
+        labels.iter().filter(|(key, _)| keys.contains(*key)).map(|(key, value)| (key.clone(), value.clone())).collect();
     let value = proxy_wire::Labels { labels }.encode_to_vec();
     let config = prost_types::Any { type_url: type_url::LABELS.to_owned(), value };
     (!config.value.is_empty()).then(|| Extension { name: "lateen.labels".to_owned(), config: Some(config) })

@@ -84,7 +84,7 @@ impl Graph {
         let listeners = gate::merge(own.doors.into_iter().chain(selecting.doors).collect());
         let guards = self.guards_of(key, found, &looked);
         let mut labels = self.labels_of(key);
-        labels.retain(|label, _| self.world.label_keys.contains_key(label));
+        labels.retain(|label, _| self.world.label_keys.contains(label));
         let to = |service| Place { gateway: key.clone(), service };
         let uses = gate::destinations(&listeners).map(to).collect();
         let wanted: BTreeSet<Wanted> = own.wanted.into_iter().chain(selecting.wanted).collect();

@@ -87,7 +87,7 @@ impl Graph {
             return Made { told: vec![listeners::silent(key, gateway)], ..Made::default() };
         };
         let mut labels = self.labels_of(key);
-        labels.retain(|label, _| self.world.label_keys.contains_key(label));
+        labels.retain(|label, _| self.world.label_keys.contains(label));
         let looked = Looked::default();
         let guards = self.guards_of(key, found, &looked);
         let policies = guards.iter().map(Guard::name).collect();

@@ -358,9 +358,10 @@ impl Objects {
         self.updates.insert(place, update.clone());
     }
 
-    /// Everything, in one batch, into an empty graph.
-    fn derived_anew(&self) -> (Held, Words) {
+    /// Everything, in one batch, into an empty graph, but for what is remembered: the labels that rules once chose by.
+    fn derived_anew(&self, remembered: &BTreeSet<String>) -> (Held, Words) {
         let mut graph = Graph::new(mesh());
+        graph.world.label_keys.clone_from(remembered);
         let delta = graph.apply(&mesh(), self.updates.values().cloned().collect());
         let mut held = BTreeMap::new();
         hold(&mut held, delta.changes);
@@ -406,7 +407,7 @@ fn increments_equal_deriving_everything_anew() {
             let batch: Vec<Update> = (0..random.random_range(1..4)).map(|_| update(&mut random)).collect();
             batch.iter().for_each(|update| objects.keep(update));
             hold(&mut held, graph.apply(&mesh(), batch).changes);
-            let (anew, told) = objects.derived_anew();
+            let (anew, told) = objects.derived_anew(&graph.world.label_keys);
             assert_eq!(held, anew, "seed {seed}, step {step}");
             assert_eq!(of_routes(&graph), told, "seed {seed}, step {step}");
         }

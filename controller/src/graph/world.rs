@@ -182,8 +182,9 @@ pub(super) struct World {
     pub(super) backings_of: Index<Key>,
     /// What was found of the Secrets and ConfigMaps that somebody looks for.
     pub(super) credentials: HashMap<Source, Lookup>,
-    /// The keys of labels by which destination rules choose endpoints, and how many do.
-    pub(super) label_keys: BTreeMap<String, usize>,
+    /// The keys of labels by which destination rules choose endpoints, or once did: a route that leads to a subset may
+    /// go after the rule that has it, and workloads must not lose their labels before.
+    pub(super) label_keys: BTreeSet<String>,
 }
 
 impl World {
@@ -257,25 +258,18 @@ impl World {
     }
 
     /// Sets or removes a destination rule whose host's full name is `fqdn` of what is written; what was there before, and
-    /// whether other labels choose endpoints now.
+    /// whether more labels choose endpoints now.
     pub(super) fn set_rule(
         &mut self,
         key: &Key,
         new: Option<Arc<DestinationRule>>,
         fqdn: &dyn Fn(&DestinationRule) -> String,
     ) -> (Option<Arc<DestinationRule>>, bool) {
-        let known: BTreeSet<String> = self.label_keys.keys().cloned().collect();
+        let known = self.label_keys.len();
         let old = self.rules.set(key, new.clone());
         self.wild_rules.remove(key);
         if let Some(old) = &old {
             self.rules_of_host.remove(&fqdn(old), key);
-            for label in destination::label_keys(old) {
-                let count = self.label_keys.get_mut(label).filter(|count| **count > 1);
-                match count {
-                    Some(count) => *count -= 1,
-                    None => _ = self.label_keys.remove(label),
-                }
-            }
         }
         if let Some(new) = &new {
             let host = fqdn(new);
@@ -283,11 +277,9 @@ impl World {
                 self.wild_rules.insert(key.clone());
             }
             self.rules_of_host.add(host, key);
-            for label in destination::label_keys(new) {
-                *self.label_keys.entry(label.to_owned()).or_default() += 1;
-            }
+            self.label_keys.extend(destination::label_keys(new).map(str::to_owned));
         }
-        (old, !known.iter().eq(self.label_keys.keys()))
+        (old, known != self.label_keys.len())
     }
 
     /// Sets or removes a backend TLS policy; what was there before.
