@@ -64,6 +64,10 @@ const QUIET_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECTIONS_MAX: usize = 20_000;
 /// CONNECTs at a time on one connection (the reference's number).
 const TUNNEL_STREAMS_MAX: u32 = 100;
+/// What one tunnel may send ahead of its reader, and what all of a connection may: as much as all of them, so that none waits
+/// for another whose reader has stopped.
+const TUNNEL_WINDOW: u32 = 512 * 1024;
+const TUNNELS_WINDOW: u32 = TUNNEL_STREAMS_MAX * TUNNEL_WINDOW;
 
 /// Runs until the process is told to end and every connection has ended or was cut.
 pub fn run(config: &Config) -> anyhow::Result<()> {
@@ -136,6 +140,7 @@ async fn serve(
         _ = interrupt.recv() => return Ok(()),
     };
     open_doors(config, &owners, &serving, &open)?;
+    registry.collect_from(upkeep::active(serving.clone()));
     let reason = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
@@ -206,7 +211,12 @@ fn shared(config: &Config, owners: &Owners, feed: &Feed, reporting: Arc<Reportin
         tls: Default::default(),
         clusters: Clusters::new(owners.lanes.all().len()),
         origins: Default::default(),
-        hbone: Hbone { server_streams_max: TUNNEL_STREAMS_MAX, ..Hbone::default() },
+        hbone: Hbone {
+            server_streams_max: TUNNEL_STREAMS_MAX,
+            stream_window: TUNNEL_WINDOW,
+            connection_window: TUNNELS_WINDOW,
+            ..Hbone::default()
+        },
         here: Default::default(),
         epoch: tokio::time::Instant::now(),
         reporting,

@@ -8,7 +8,7 @@ use lateen_telemetry::metrics::{Description, Kind};
 pub const REFUSED: &str = "lateen_waypoint_refused";
 /// Ports a gateway listens on.
 pub const PORTS: &str = "lateen_gateway_ports";
-/// Requests under way.
+/// Requests and connections under way; collected at a scrape (see `upkeep::active`).
 pub const ACTIVE: &str = "lateen_waypoint_requests_active";
 
 const fn counter(name: &'static str, help: &'static str) -> Description {
@@ -24,7 +24,6 @@ pub const TABLE: &[Description] = &[
     gauge("istio_build", "Istio component build info"),
     counter(REFUSED, "Tunnels and connections refused at a door, by reason"),
     gauge(PORTS, "Ports of a gateway that are listened on"),
-    gauge(ACTIVE, "Requests under way"),
     counter("istio_xds_connection_terminations", "The total number of completed connections to xds server (unstable)"),
     counter("istio_xds_message", "Total number of messages received (unstable)"),
     counter("istio_xds_message_bytes", "Total number of bytes received (unstable)"),

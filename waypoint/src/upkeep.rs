@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Duration};
 
 use lateen_net::trim;
 use lateen_rt::drain::Drain;
-use lateen_telemetry::metrics::Registry;
+use lateen_telemetry::metrics::{Kind, Registry, Sample};
 
-use crate::{book::Upstream, lane::Lane, report};
+use crate::{book::Upstream, catalogue, lane::Lane, report};
 
 /// How often idle connections are looked at; they may outlive their time by as much.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,6 +34,7 @@ pub async fn sweep(lane: Arc<Lane>) {
         });
         if lane.number == 0 {
             lane.shared.find_itself();
+            lane.shared.book.look();
             let book = lane.shared.book.peek();
             lane.shared.origins.review(&book);
             // A workload that is called itself has a cluster by its own name.
@@ -69,6 +70,20 @@ pub async fn series(registry: Registry, drain: Drain) {
             () = drain.forced() => return,
         }
         report::expire(&registry);
+    }
+}
+
+/// What is under way on all threads, at a scrape.
+pub fn active(lanes: Vec<Arc<Lane>>) -> impl Fn(&mut Vec<Sample>) + Send + Sync + 'static {
+    move |samples| {
+        let active: u32 = lanes.iter().map(|lane| lane.active()).sum();
+        samples.push(Sample {
+            name: catalogue::ACTIVE,
+            kind: Kind::Gauge,
+            help: "Requests and connections under way",
+            labels: Vec::new(),
+            value: f64::from(active),
+        });
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Book {
     clusters: Arc<HashMap<Upstream, Arc<Cluster>>>,
     /// The same clusters by their service, so that a change finds what it replaces.
     destinations: Arc<HashMap<NamespacedHostname, Arc<[Arc<Cluster>]>>>,
+    /// Clusters that are no more, which `clusters` still has.
+    leaving: Arc<Vec<names::Leaving>>,
     credentials: Arc<HashMap<Arc<str>, Arc<Credential>>>,
     guards: Guards,
 }

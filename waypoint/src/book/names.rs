@@ -131,14 +131,48 @@ impl Book {
         }
     }
 
-    /// Puts `clusters` in the place of all that `service` had.
+    /// Puts `clusters` in the place of all that `service` had. Those that are no more stay for a while (see [`Leaving`]).
     fn redirect(&mut self, service: &NamespacedHostname, clusters: Vec<Arc<Cluster>>) {
         let before = Arc::make_mut(&mut self.destinations).remove(service).unwrap_or_default();
+        let stays = |cluster: &&Arc<Cluster>| clusters.iter().any(|new| new.upstream == cluster.upstream);
+        let gone = before.iter().filter(|cluster| !stays(cluster));
+        let gone: Vec<_> = gone.map(|cluster| Leaving { cluster: cluster.clone(), looks: 0 }).collect();
+        if !gone.is_empty() {
+            Arc::make_mut(&mut self.leaving).extend(gone);
+        }
         let all: &mut HashMap<_, _> = Arc::make_mut(&mut self.clusters);
-        before.iter().for_each(|cluster| drop(all.remove(&cluster.upstream)));
         all.extend(clusters.iter().map(|cluster| (cluster.upstream.clone(), cluster.clone())));
         if !clusters.is_empty() {
             Arc::make_mut(&mut self.destinations).insert(service.clone(), clusters.into());
         }
     }
+
+    /// Whether [`Book::look`] has anything to do.
+    pub(super) fn has_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// Forgets what has been leaving for long enough.
+    pub(super) fn look(&mut self) {
+        let leaving = Arc::make_mut(&mut self.leaving);
+        leaving.iter_mut().for_each(|one| one.looks += 1);
+        for one in leaving.extract_if(.., |one| one.looks >= LEAVING_LOOKS) {
+            let upstream = &one.cluster.upstream;
+            // It may have come back as another.
+            if self.clusters.get(upstream).is_some_and(|now| Arc::ptr_eq(now, &one.cluster)) {
+                Arc::make_mut(&mut self.clusters).remove(upstream);
+            }
+        }
+    }
 }
+
+/// A cluster that is no more. Clusters and the routes that lead to them come in responses of their own, so a route that
+/// leads elsewhere now may arrive after the cluster's end did: until then requests go where they went before.
+#[derive(Debug, Clone)]
+pub(super) struct Leaving {
+    cluster: Arc<Cluster>,
+    looks: u32,
+}
+
+/// After so many looks, a second apart, it is forgotten.
+pub(super) const LEAVING_LOOKS: u32 = 5;

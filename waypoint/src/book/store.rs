@@ -44,10 +44,23 @@ impl BookStore {
 
     /// Applies a batch: all of it becomes visible at once, then waiters wake.
     pub fn apply(&self, changes: impl IntoIterator<Item = Change>) {
+        self.swap(|next| {
+            changes.into_iter().for_each(|change| next.change(change));
+            next.settle();
+        });
+    }
+
+    /// Forgets what is no more and stayed for a while; to be called once a second.
+    pub fn look(&self) {
+        if self.peek().has_leaving() {
+            self.swap(Book::look);
+        }
+    }
+
+    fn swap(&self, change: impl FnOnce(&mut Book)) {
         let writing = self.shared.writer.lock();
         let mut next = Book::clone(&self.shared.current.load());
-        changes.into_iter().for_each(|change| next.change(change));
-        next.settle();
+        change(&mut next);
         self.shared.current.store(Arc::new(next));
         drop(writing);
         self.shared.changed.send_modify(|count| *count += 1);

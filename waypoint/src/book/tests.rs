@@ -138,12 +138,37 @@ fn a_missing_or_unusable_destination_is_refused_with_its_reason() {
     store.apply([change(Kind::Destination, &destination(&["", "v1"], ""))]);
     assert_eq!(refusal(), None);
     store.apply([change(Kind::Destination, &destination(&[""], ""))]);
+    later(&store);
     assert_eq!(refusal(), Some(Refusal::DestinationMissing(upstream("v1"))), "a subset that went");
     assert!(store.load().usable(&upstream("")).is_ok());
     store.apply([removed(Kind::Destination)]);
+    later(&store);
     assert_eq!(store.load().clusters().count(), 0);
     let missing = Book::default().credential(&"shop/tls".into()).err();
     assert_eq!(missing, Some(Refusal::CredentialMissing("shop/tls".into())));
+}
+
+/// As long as what is no more stays.
+fn later(store: &BookStore) {
+    (0..super::names::LEAVING_LOOKS).for_each(|_| store.look());
+}
+
+#[test]
+fn routes_that_lead_elsewhere_now_have_the_time_to_arrive() {
+    let (store, old) = (BookStore::default(), upstream("v1"));
+    store.apply([change(Kind::Destination, &destination(&["v1"], ""))]);
+    // The subset is called something else now; the route that says so comes after it.
+    store.apply([change(Kind::Destination, &destination(&["v2"], ""))]);
+    store.look();
+    assert!(store.load().usable(&old).is_ok() && store.load().usable(&upstream("v2")).is_ok());
+    // What comes back is not forgotten by what left before.
+    store.apply([change(Kind::Destination, &destination(&["v1", "v2"], ""))]);
+    later(&store);
+    assert!(store.load().usable(&old).is_ok());
+    store.apply([removed(Kind::Destination)]);
+    assert!(store.load().usable(&old).is_ok());
+    later(&store);
+    assert!(store.load().usable(&old).is_err() && !store.load().has_leaving());
 }
 
 #[test]

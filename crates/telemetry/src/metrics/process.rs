@@ -6,7 +6,7 @@ use tokio::runtime::{Handle, RuntimeMetrics};
 
 use super::registry::{Kind, Sample};
 
-/// `process_open_fds` and `process_max_fds`.
+/// `process_open_fds`, `process_max_fds` and `process_resident_memory_bytes`.
 pub fn process_collector(samples: &mut Vec<Sample>) {
     if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
         // The listing itself holds one descriptor open.
@@ -16,6 +16,16 @@ pub fn process_collector(samples: &mut Vec<Sample>) {
     if let Some(max) = max_fds() {
         samples.push(gauge("process_max_fds", "Maximum number of file descriptors", max));
     }
+    if let Some(bytes) = resident() {
+        samples.push(gauge("process_resident_memory_bytes", "Memory of the process that is in RAM, in bytes", bytes));
+    }
+}
+
+fn resident() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024.0)
 }
 
 fn max_fds() -> Option<f64> {

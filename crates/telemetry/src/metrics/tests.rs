@@ -134,4 +134,5 @@ fn the_process_shows_its_descriptors() {
     let text = registry.render();
     assert!(text.contains("\nprocess_open_fds "), "{text}");
     assert!(text.contains("\nprocess_max_fds "), "{text}");
+    assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
 }
