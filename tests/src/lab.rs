@@ -22,10 +22,14 @@ use crate::config;
 
 pub mod manifest;
 mod page;
+mod run;
 mod talk;
+mod waypoint;
 mod wire;
 
+pub use run::Run;
 pub use talk::Talk;
+pub use waypoint::Load;
 pub use wire::{Capture, Wire};
 
 /// How long anything may take on a slow, busy machine.
@@ -137,6 +141,11 @@ impl Lab {
         // Not curl, some versions of which do not notice the end while their own input is silent.
         let script = "exec 3<>/dev/tcp/$0/$1 4<&0 || exit; cat <&4 >&3 & exec cat <&3";
         Talk::begin(self.exec_unbounded(pod, &["bash", "-c", script, host, &port.to_string()]))
+    }
+
+    /// A command in a pod that goes on beside the test; `exec` waits for its end.
+    pub fn run(&self, pod: &str, command: &[&str]) -> Run {
+        Run::begin(self.exec_unbounded(pod, command))
     }
 
     /// Records what crosses between the nodes from now on.

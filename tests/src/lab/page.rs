@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Mutex,
 };
 
 use super::{Lab, NAME, built, printed, until};
@@ -45,6 +46,11 @@ impl Lab {
         }
     }
 
+    /// What a reader's shell prints, or its complaint.
+    pub fn shell(&self, command: &str) -> Result<String, String> {
+        self.bash(&self.reader(), command)
+    }
+
     /// What a shell prints that has our `lateen`, and a `kubectl` that reaches into pods of a lab.
     fn bash(&self, programs: &Path, command: &str) -> Result<String, String> {
         let mut bash = Command::new("timeout");
@@ -59,11 +65,16 @@ impl Lab {
 
     /// A directory with the lab's `kubectl`.
     fn reader(&self) -> PathBuf {
+        static WRITES: Mutex<()> = Mutex::new(());
+        // A program that is being written cannot be run, so who comes second leaves it as it is.
+        let _alone = WRITES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let directory = self.dir.path().join("reader");
-        std::fs::create_dir_all(&directory).expect("made");
         let program = directory.join("kubectl");
-        std::fs::write(&program, KUBECTL.replace("@NAME@", NAME)).expect("written");
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        if !program.exists() {
+            std::fs::create_dir_all(&directory).expect("made");
+            std::fs::write(&program, KUBECTL.replace("@NAME@", NAME)).expect("written");
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        }
         directory
     }
 }
