@@ -12,10 +12,12 @@ const BOOKS: &[&str] = &[
     "request-timeouts.md",
     "circuit-breaking.md",
     "mirroring.md",
+    "ingress.md",
 ];
 
 /// Each in namespaces of its own.
-const OTHERS: &[&str] = &["tcp-traffic-shifting.md", "authorization.md"];
+const OTHERS: &[&str] =
+    &["tcp-traffic-shifting.md", "authorization.md", "egress-tls.md", "tls-passthrough.md", "tcp-ingress.md"];
 
 #[test]
 fn what_is_said_of_the_example_is_what_happens() {
