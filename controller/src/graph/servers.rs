@@ -13,7 +13,11 @@ use super::{
 };
 use crate::{
     derive::{
-        gate::servers::{self, Listening, Selecting},
+        gate::{
+            hosts, judge,
+            servers::{self, Listening, Selecting},
+            taken::Taken,
+        },
         route::{self, At},
         word::{Truth, Word},
     },
@@ -34,7 +38,15 @@ impl Graph {
             Selecting { key, servers, bound: self.bound_to(key, gateway) }
         };
         let selecting: Vec<Selecting<'_>> = all.into_iter().map(selecting).collect();
-        servers::doors(Listening { gateway, asker: eyes.asker(0), secrets: eyes }, &selecting)
+        let mut taken = Taken::default();
+        if let Some(own) = self.world.gateways.find(gateway) {
+            for (listener, judged) in own.listeners.iter().zip(judge::judge(&own.listeners, false)) {
+                if let Some(spoken) = judged.spoken.filter(|_| judged.is_accepted()) {
+                    taken.own(listener.port, hosts::written(&listener.hostname), spoken);
+                }
+            }
+        }
+        servers::doors(Listening { gateway, asker: eyes.asker(0), secrets: eyes }, &selecting, taken)
     }
 
     /// The virtual services that name a Gateway and that the proxies of `gateway` see, the oldest first.
@@ -82,7 +94,8 @@ impl Graph {
         }
         let mut words = vec![accepted(&gates)];
         if !gates.is_empty() {
-            words.push(problem_word(&problems));
+            let reason = if problems.is_empty() { "ResolvedRefs" } else { "InvalidServer" };
+            words.push(Word { reason, ..problem_word(&problems) });
         }
         words.extend(unsupported(&servers.unused));
         let told = Told {

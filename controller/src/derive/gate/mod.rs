@@ -14,9 +14,10 @@ pub mod judge;
 pub mod sections;
 mod server_tls;
 pub mod servers;
+pub mod taken;
 pub mod tls;
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, HashMap, btree_map::Entry};
 
 use lateen_wire::proxy::{self as wire, listener::Kind, tls_host::Then};
 
@@ -43,40 +44,62 @@ pub struct Door {
 /// The listeners that doors make together. Of doors of different kinds at one port the first counts, and of two for one
 /// name in the handshake; requests for one host find the routes of all, in order.
 pub fn merge(doors: Vec<Door>) -> Vec<wire::Listener> {
-    let mut ports: BTreeMap<u16, Kind> = BTreeMap::new();
+    let mut ports: BTreeMap<u16, Joined> = BTreeMap::new();
     for door in doors {
         match ports.entry(door.port) {
-            Entry::Vacant(place) => _ = place.insert(door.kind),
-            Entry::Occupied(mut place) => join(place.get_mut(), door.kind),
+            Entry::Vacant(place) => _ = place.insert(Joined::new(door.kind)),
+            Entry::Occupied(mut place) => place.get_mut().join(door.kind),
         }
     }
-    let listener =
-        |(port, kind): (u16, Kind)| wire::Listener { bind_port: port.into(), port: port.into(), kind: Some(kind) };
+    let listener = |(port, joined): (u16, Joined)| wire::Listener {
+        bind_port: port.into(),
+        port: port.into(),
+        kind: Some(joined.kind),
+    };
     ports.into_iter().map(listener).collect()
 }
 
-fn join(held: &mut Kind, more: Kind) {
-    match (held, more) {
-        (Kind::Http(held), Kind::Http(more)) => {
-            for host in more.hosts {
-                match held.hosts.iter_mut().find(|one| one.host == host.host) {
-                    Some(one) => {
-                        one.routes.extend(host.routes);
-                        one.https_redirect |= host.https_redirect;
+/// What lies at a port so far, and the number of each host in it.
+struct Joined {
+    kind: Kind,
+    hosts: HashMap<String, usize>,
+}
+
+impl Joined {
+    fn new(kind: Kind) -> Self {
+        let hosts = match &kind {
+            Kind::Http(all) => all.hosts.iter().enumerate().map(|(at, host)| (host.host.clone(), at)).collect(),
+            Kind::Tls(all) => all.hosts.iter().enumerate().map(|(at, host)| (host.host.clone(), at)).collect(),
+            Kind::Tcp(_) => HashMap::new(),
+        };
+        Self { kind, hosts }
+    }
+
+    fn join(&mut self, more: Kind) {
+        match (&mut self.kind, more) {
+            (Kind::Http(held), Kind::Http(more)) => {
+                for host in more.hosts {
+                    let at = *self.hosts.entry(host.host.clone()).or_insert(held.hosts.len());
+                    match held.hosts.get_mut(at) {
+                        Some(one) => {
+                            one.routes.extend(host.routes);
+                            one.https_redirect |= host.https_redirect;
+                        }
+                        None => held.hosts.push(host),
                     }
-                    None => held.hosts.push(host),
                 }
             }
-        }
-        (Kind::Tls(held), Kind::Tls(more)) => {
-            for host in more.hosts {
-                if held.hosts.iter().all(|one| one.host != host.host) {
-                    held.hosts.push(host);
+            (Kind::Tls(held), Kind::Tls(more)) => {
+                for host in more.hosts {
+                    let at = *self.hosts.entry(host.host.clone()).or_insert(held.hosts.len());
+                    if at == held.hosts.len() {
+                        held.hosts.push(host);
+                    }
                 }
             }
+            (Kind::Tcp(held), Kind::Tcp(more)) => held.routes.extend(more.routes),
+            (Kind::Http(_) | Kind::Tls(_) | Kind::Tcp(_), Kind::Http(_) | Kind::Tls(_) | Kind::Tcp(_)) => {}
         }
-        (Kind::Tcp(held), Kind::Tcp(more)) => held.routes.extend(more.routes),
-        (Kind::Http(_) | Kind::Tls(_) | Kind::Tcp(_), Kind::Http(_) | Kind::Tls(_) | Kind::Tcp(_)) => {}
     }
 }
 

@@ -12,7 +12,7 @@ use lateen_cluster::{
 };
 use lateen_wire::proxy::{self as wire, listener::Kind, path_match, terminate, tls_host};
 
-use super::{Door, Secrets, hosts, judge, server_tls};
+use super::{Door, Secrets, hosts, judge, server_tls, taken::Taken};
 use crate::{
     derive::{
         credential::Wanted,
@@ -53,21 +53,30 @@ pub struct Made {
     pub problems: BTreeMap<Key, Vec<String>>,
 }
 
-/// The doors of all that select a proxy.
-pub fn doors(listening: Listening<'_>, all: &[Selecting<'_>]) -> Made {
+/// The doors of all that select a proxy, beside what is `taken`.
+pub fn doors(listening: Listening<'_>, all: &[Selecting<'_>], mut taken: Taken) -> Made {
     let mut made = Made::default();
     for selecting in all {
         for (at, server) in selecting.servers.spec.servers.iter().enumerate() {
             let one = One { listening, selecting, server };
             match one.kind(&mut made.wanted) {
-                Ok((kind, problems)) => {
-                    made.doors.push(Door { port: server.port.number, kind });
+                Ok((mut kind, mut problems)) => {
+                    match taken.take(server.port.number, &mut kind) {
+                        Ok(more) => {
+                            problems.extend(more);
+                            made.doors.push(Door { port: server.port.number, kind });
+                        }
+                        Err(why) => problems.push(why),
+                    }
                     made.add(selecting.key, at, problems);
                 }
                 Err(why) => made.add(selecting.key, at, vec![why]),
             }
         }
     }
+    // Virtual services of several Gateways meet at one host.
+    let joined = super::merge(std::mem::take(&mut made.doors)).into_iter();
+    made.doors = joined.filter_map(|one| Some(Door { port: u16::try_from(one.port).ok()?, kind: one.kind? })).collect();
     for door in &mut made.doors {
         if let Kind::Http(hosts) = &mut door.kind {
             hosts.hosts.iter_mut().for_each(|host| host.routes.sort_by_key(is_catch_all));

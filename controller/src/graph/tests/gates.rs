@@ -411,10 +411,7 @@ fn an_older_gateway_opens_what_its_virtual_services_are_for() {
     assert!(cluster.proxy("shop/g").listeners.iter().all(|one| one.port != 9001), "files are nobody's");
     let said = cluster.said(Kind::Servers, "edge");
     assert_eq!(said[0], "lateen.io/Accepted Accepted: the gateways shop/g listen by it");
-    assert!(
-        said[1].starts_with("lateen.io/ResolvedRefs BackendNotFound: spec.servers[4]: tls names files"),
-        "{said:?}"
-    );
+    assert!(said[1].starts_with("lateen.io/ResolvedRefs InvalidServer: spec.servers[4]: tls names files"), "{said:?}");
     assert!(said[2].starts_with("lateen.io/UnsupportedFields"), "{said:?}");
     let said = cluster.said(Kind::VirtualService, "late");
     assert_eq!(said[0], "lateen.io/Accepted Accepted: the gateways shop/g listen by it");
@@ -422,6 +419,29 @@ fn an_older_gateway_opens_what_its_virtual_services_are_for() {
     assert_eq!(cluster.proxy("shop/g").listeners.len(), 1);
     assert!(cluster.said(Kind::Servers, "edge")[0].contains("NoGateway"));
     assert!(cluster.said(Kind::VirtualService, "late")[0].contains("NoGateway"));
+}
+
+#[test]
+fn several_older_gateways_meet_at_one_host() {
+    let server = "  - {port: {number: 80, name: http, protocol: HTTP}, hosts: [a.example.com]}";
+    let tcp = "  - {port: {number: 80, name: tcp, protocol: TCP}, hosts: ['*']}";
+    let service = |name: &str, at: &str, http: &str| {
+        bound(name, &format!("  hosts: [a.example.com]\n  gateways: [{at}]\n  http: [{http}]"))
+    };
+    let objects = [
+        servers("first", server),
+        servers("second", server),
+        servers("third", tcp),
+        service("all", "first", "{route: [{destination: {host: a}}]}"),
+        service("part", "second", "{match: [{uri: {prefix: /y}}], route: [{destination: {host: b}}]}"),
+    ];
+    let cluster = Cluster::new(&format!("{SHOP}{EDGE}{}", objects.concat()));
+    // What takes everything comes last; another protocol at the port does not.
+    assert_eq!(open(&cluster, 80), ["a.example.com: /y* => 1*b.shop:80 | any => 1*a.shop:80"]);
+    assert_eq!(cluster.proxy("shop/g").listeners.len(), 2);
+    let said = cluster.said(Kind::Servers, "third");
+    assert!(said[1].contains("spec.servers[0]: port 80 is taken by an older server"), "{said:?}");
+    assert!(cluster.said(Kind::Servers, "second")[1].starts_with("lateen.io/ResolvedRefs ResolvedRefs"));
 }
 
 #[test]
