@@ -94,6 +94,10 @@ impl Cors {
         if let Some(max_age) = &self.max_age {
             answer.insert(header::ACCESS_CONTROL_MAX_AGE, max_age.clone());
         }
+        // No browser looks for it here, but the Gateway API's suite does.
+        if let Some(exposed) = &self.exposed {
+            answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
+        }
         answer
     }
 

@@ -221,6 +221,7 @@ fn preflights_and_calls_of_known_origins() {
         ("access-control-allow-methods", "GET,POST"),
         ("access-control-allow-headers", "x-one"),
         ("access-control-max-age", "5"),
+        ("access-control-expose-headers", "x-two"),
     ]);
     assert_eq!(answer, expected);
     assert_eq!(cors().caller(&Method::OPTIONS, &preflight("https://b.com")), Caller::Other, "forwarded");

@@ -199,10 +199,9 @@ impl Entered {
                     false => self.bytes(Rewound::new(opened.stream), Some(name)).await,
                 }
             }
-            Err(refused) => {
-                refuse(stream, Alert::UnrecognizedName).await;
-                return Err(refused);
-            }
+            // Closed without a word, as by somebody who is not there: the reference does so, and the Gateway API's suite takes
+            // an alert for a server that answers.
+            Err(refused) => return Err(refused),
         }
         Ok(())
     }
@@ -246,24 +245,18 @@ async fn shake(
     match lane.shared.tls.prepare(lane, terms).await {
         Ok(ready) => ready.shake(stream).await.map_err(refused),
         Err(error) => {
-            refuse(stream, Alert::InternalError).await;
+            refuse(stream).await;
             Err(refused(error))
         }
     }
 }
 
-/// What a client is told before hands are shaken (RFC 8446 §6).
-#[derive(Debug, Clone, Copy)]
-enum Alert {
-    InternalError = 80,
-    UnrecognizedName = 112,
-}
-
-/// Says why, and ends the connection.
-async fn refuse(mut stream: Rewound<TcpStream>, alert: Alert) {
+/// Says before hands are shaken that it is our own fault (RFC 8446 §6), and ends the connection.
+async fn refuse(mut stream: Rewound<TcpStream>) {
     const ALERT: u8 = 21;
     const FATAL: u8 = 2;
-    let record = [ALERT, 3, 3, 0, 2, FATAL, alert as u8];
+    const INTERNAL_ERROR: u8 = 80;
+    let record = [ALERT, 3, 3, 0, 2, FATAL, INTERNAL_ERROR];
     let telling = async {
         stream.write_all(&record).await?;
         stream.shutdown().await

@@ -320,6 +320,9 @@ impl Course<'_> {
             Protocol::Http2 | Protocol::Grpc | Protocol::GrpcWeb => Speak::Http2,
             Protocol::Http if pool.upgrade_to_http2 => Speak::Http2,
             Protocol::Http | Protocol::Tcp | Protocol::Tls => Speak::Http1,
+            // In the mesh a client speaks what its server does. One from outside speaks what the gateway does, and gRPC is spoken
+            // over HTTP/2 only.
+            Protocol::Auto if context.is_gateway() && !context.is_grpc => Speak::Http1,
             Protocol::Auto => client,
         }
     }

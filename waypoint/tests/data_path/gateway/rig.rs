@@ -33,11 +33,16 @@ pub const PORT: u16 = 443;
 /// A gateway with these listeners.
 pub fn gateway(listeners: Vec<proxy::Listener>, options: proxy::Options) -> Rig {
     let rig = Rig::new();
-    let clusters = vec![cluster(proxy::Protocol::Http, proxy::TrafficPolicy::default())];
-    let destination = proxy::Destination { namespace: "shop".into(), hostname: HOST.into(), clusters };
-    put(&rig, Kind::Destination, &format!("shop/gw/shop/{HOST}"), &destination);
+    speaks(&rig, proxy::Protocol::Http);
     listens(&rig, listeners, options);
     rig
+}
+
+/// What the control plane says the service speaks.
+pub fn speaks(rig: &Rig, protocol: proxy::Protocol) {
+    let clusters = vec![cluster(protocol, proxy::TrafficPolicy::default())];
+    let destination = proxy::Destination { namespace: "shop".into(), hostname: HOST.into(), clusters };
+    put(rig, Kind::Destination, &format!("shop/gw/shop/{HOST}"), &destination);
 }
 
 /// What the control plane says now of the gateway's listeners.
