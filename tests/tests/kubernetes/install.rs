@@ -108,7 +108,7 @@ fn nonsense_is_refused_by_the_webhook() {
 fn of_every_invalid_input_kubectl_says_what_lateen_validate_says() {
     let cluster = cluster();
     until("the webhook refuses by itself when nobody answers", || {
-        let policies = "{.items[*].webhooks[*].failurePolicy}";
+        let policies = ".items[*].webhooks[*].failurePolicy";
         let found = cluster.field(&["validatingwebhookconfigurations", "-l", "app=istiod"], policies);
         (!found.is_empty() && found.split_whitespace().all(|policy| policy == "Fail")).then_some(())
     });

@@ -20,6 +20,7 @@ use lateen_state::service::Service;
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::Notify,
     time::Instant,
 };
 
@@ -61,6 +62,8 @@ pub struct Connection {
     /// Requests under way.
     active: AtomicU32,
     idle_since: Mutex<Instant>,
+    /// Told of requests while the client is to go elsewhere.
+    asked: Notify,
 }
 
 /// A request is under way.
@@ -73,6 +76,9 @@ impl Connection {
     /// Counts a request until the guard is dropped.
     pub fn enter(self: &Arc<Self>) -> Active {
         self.active.fetch_add(1, Ordering::Relaxed);
+        if self.is_leaving() {
+            self.asked.notify_one();
+        }
         Active { on: self.clone(), _busy: self.lane.busy() }
     }
 
@@ -84,6 +90,15 @@ impl Connection {
     /// Whether the client is to go elsewhere with its next request.
     pub fn is_leaving(&self) -> bool {
         self.lane.is_leaving() || self.arrival.caller.door.as_ref().is_some_and(Drain::is_draining)
+    }
+
+    /// Until the client is to be told to go elsewhere. Whoever comes while others are already told so has not heard of us
+    /// going, and has his first request on the way: told at once, some clients fail it without sending it anywhere.
+    async fn leaving(&self) {
+        if self.is_leaving() {
+            self.asked.notified().await;
+        }
+        self.drain().draining().await;
     }
 
     /// When the connection will have been idle for too long, if nothing happens; `None` while it is not idle.
@@ -127,6 +142,7 @@ where
         arrival,
         active: AtomicU32::new(0),
         idle_since: Mutex::new(Instant::now()),
+        asked: Notify::new(),
     });
     let ended = match spoken {
         Spoken::Http2 => Box::pin(two(&connection, stream)).await,
@@ -150,13 +166,13 @@ where
     });
     let stream = TokioIo::new(Lingering::new(stream));
     let mut serving = pin!(builder(&connection.lane).serve_connection(stream, service));
-    let drain = connection.drain();
+    let mut leaving = pin!(connection.leaving());
     let mut ending = false;
     let mut idle = pin!(tokio::time::sleep(IDLE_TIMEOUT));
     loop {
         tokio::select! {
             ended = &mut serving => return ended,
-            () = drain.draining(), if !ending => {
+            () = &mut leaving, if !ending => {
                 ending = true;
                 serving.as_mut().graceful_shutdown();
             }

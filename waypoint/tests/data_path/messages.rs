@@ -337,6 +337,50 @@ async fn a_leaving_waypoint_tells_its_clients_with_their_next_answer() {
     assert!(answer.contains("connection: close\r\n") && answer.contains("GET /2\n"), "{answer}");
 }
 
+/// Reads frames of HTTP/2 (RFC 9113 §4.1) until one of type `last`, or the end; their types.
+async fn frames_until(stream: &mut TcpStream, last: u8) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    let reading = async {
+        loop {
+            let mut head = [0; 9];
+            if stream.read_exact(&mut head).await.is_err() {
+                return;
+            }
+            let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+            stream.read_exact(&mut vec![0; length]).await.expect("a whole frame");
+            kinds.push(head[3]);
+            if head[3] == last {
+                return;
+            }
+        }
+    };
+    soon("frames", reading).await;
+    kinds
+}
+
+#[tokio::test]
+async fn who_comes_to_a_leaving_waypoint_is_told_with_its_first_request() {
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    let rig = Rig::serving(Service::default(), &[]);
+    let echo = echoing(&rig).await;
+    rig.endpoints(&[echo.addr]);
+    rig.shared.leaving.store(true, std::sync::atomic::Ordering::Relaxed);
+    rig.drain.start();
+    let mut client = rig.connect(Protocol::Http2).await;
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("the preface");
+    assert_eq!(frames_until(&mut client, SETTINGS).await, [SETTINGS]);
+    client.write_all(b"\0\0\x08\x06\0\0\0\0\x00answered").await.expect("a ping");
+    let frames = frames_until(&mut client, PING).await;
+    assert!(frames.contains(&PING) && !frames.contains(&GOAWAY), "told before it asked: {frames:?}");
+    // GET http://a/ on stream 1, of the static table (RFC 7541, appendix A).
+    client.write_all(b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a").await.expect("a request");
+    let frames = frames_until(&mut client, HEADERS).await;
+    assert!(frames.contains(&GOAWAY) && frames.contains(&HEADERS), "{frames:?}");
+}
+
 #[tokio::test]
 async fn a_mirror_gets_a_copy_and_nobody_waits_for_it() {
     let (told, mut tell) = tokio::sync::mpsc::channel(4);
