@@ -45,13 +45,18 @@ impl FromStr for Authority {
             return if addr.port() == 0 { Err(bad()) } else { Ok(Self::Addr(canonical(addr))) };
         }
         let (name, port) = text.rsplit_once(':').ok_or_else(bad)?;
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(bad)?;
+        let port = port_in(port).ok_or_else(bad)?;
         let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'*');
         if name.is_empty() || name.len() > HOSTNAME_MAX || !name.bytes().all(known) {
             return Err(bad());
         }
         Ok(Self::Host { name: name.into(), port })
     }
+}
+
+/// RFC 3986, section 3.2.3: digits only. A number's own parser takes a sign too, and `10.0.0.1:+80` would be a name.
+fn port_in(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten().filter(|port| *port != 0)
 }
 
 impl From<SocketAddr> for Authority {
@@ -86,6 +91,8 @@ mod tests {
     fn everything_else_is_refused() {
         for text in
             ["", ":", ":80", "a", "a:", "a:0", "1.2.3.4:0", "a:65536", "1.2.3.4", "::1:80", "[::1]", "a b:1", "u@h:1"]
+                .into_iter()
+                .chain(["a:+80", "1.2.3.4:+80", "[::1]:+80"])
         {
             assert!(text.parse::<Authority>().is_err(), "{text:?} was accepted");
         }
