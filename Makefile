@@ -7,8 +7,10 @@ export PATH := $(PATH):/usr/sbin:/sbin
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz bench bench-quick bench-l7 churn bench-micro bench-controller release test-charts manifests docs-values images \
-	packages-demo packages-test packages-images packages-cluster cluster-build cluster-up test-cluster cluster-down conformance-build conformance
+.PHONY: help build demo test test-all test-engine test-data-path test-budgets test-kept-charts test-charts lint fmt fuzz \
+	bench bench-quick bench-l7 churn bench-micro bench-controller release manifests docs-values images \
+	packages-demo packages-test packages-images packages-cluster cluster-build cluster-up test-cluster cluster-down \
+	conformance-build conformance
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -29,15 +31,24 @@ demo: packages-demo build ## the story from nothing: plain, mesh, denied, plain 
 	$(BIN)/lateen demo
 
 # Everything is built in one go first: tests run our programs from target/debug, and cargo builds the programs of other
-# packages only when asked to. The second command then finds everything built. The third asks the policy engine a million times.
-# The fourth runs the suites of the data path once more without the short cut between pods of one node. The fifth builds some crates
-# of ours once more, optimised, and counts what operations of the data path cost. The charts come last, where helm is there.
+# packages only when asked to. Then each part runs, whatever became of the ones before: one run tells all that fails.
 test: packages-test ## build everything once and run all tests (as root: namespaces and rules are real)
 	$(CARGO) build --locked --workspace --all-targets
+	@$(MAKE) --no-print-directory --keep-going -j1 test-all test-engine test-data-path test-budgets test-kept-charts
+
+test-all: # every test there is; finds everything built
 	$(CARGO) test --locked --workspace --no-fail-fast
+
+test-engine: # the policy engine is asked a million times
 	LATEEN_CASES=1000000 $(CARGO) test --locked --workspace --lib the_engine_equals_the_slow_evaluator
+
+test-data-path: # its suites once more, without the short cut between pods of one node
 	SAME_NODE=hbone $(CARGO) test --locked --workspace --no-fail-fast --test 'ztunnel_*' --test 'mesh_*'
+
+test-budgets: # some crates once more, optimised, and what operations of the data path cost
 	$(COUNT)
+
+test-kept-charts: # the charts, where helm is there already
 	@if tests/helm/helm --kept; then $(CHARTS); else \
 		echo "== the charts were NOT tested: helm is not built yet; make test-charts builds it (with Go) and tests them"; fi
 
