@@ -12,3 +12,4 @@ pub mod normalize;
 mod one;
 pub mod replay;
 pub mod serve;
+mod signed;

@@ -33,6 +33,7 @@ use tokio::{
 use super::{
     lingering::Lingering,
     serve::{Connection, IDLE_TIMEOUT},
+    signed::Signed,
 };
 use crate::{lane::Lane, request, rewound::Rewound, upstream::connection::HEADER_BYTES_MAX};
 
@@ -107,6 +108,7 @@ where
         // Not boxed: hyper keeps a place for it as long as the connection is busy.
         async move { Ok::<_, Infallible>(request::handle(on, request).await) }
     });
+    let stream = Signed::new(stream, name(&connection.lane));
     let stream = TokioIo::new(Watched { stream, told: told.clone() });
     let mut serving = builder(&connection.lane).serve_connection(stream, service);
     let mut quiet = pin!(tokio::time::sleep(QUIET));
@@ -128,7 +130,7 @@ where
                 let until = connection.quiet_until(QUIET).unwrap_or_else(|| Instant::now() + QUIET);
                 if until <= Instant::now() && !told.unsent.load(Ordering::Relaxed) {
                     let parts = serving.into_parts();
-                    let mut stream = parts.io.into_inner().stream;
+                    let mut stream = parts.io.into_inner().stream.into_inner();
                     stream.get_mut().unread(parts.read_buf);
                     return Then::Waits(stream);
                 }
@@ -161,6 +163,11 @@ where
             }
         }
     }
+}
+
+/// What we are called in answers.
+fn name(lane: &Lane) -> Option<Arc<str>> {
+    lane.shared.book.peek().proxy().and_then(|proxy| proxy.options.server_name.clone())
 }
 
 fn builder(lane: &Lane) -> http1::Builder {

@@ -108,7 +108,12 @@ impl Connection {
 
     /// When the connection will have been idle for so long, if nothing happens; `None` while it is not idle.
     pub(super) fn quiet_until(&self, time: Duration) -> Option<Instant> {
-        (self.active.load(Ordering::Relaxed) == 0).then(|| self.idle_since() + time)
+        self.is_idle().then(|| self.idle_since() + time)
+    }
+
+    /// Whether no request is under way.
+    fn is_idle(&self) -> bool {
+        self.active.load(Ordering::Relaxed) == 0
     }
 
     /// Since when it is idle, where it is.
@@ -149,6 +154,10 @@ where
         Spoken::Http1 | Spoken::Other => one::run(&connection, stream).await,
     };
     if let Err(error) = ended {
+        // What hyper cannot read it refuses by itself, before anybody else has seen a request.
+        if error.is_parse() && !error.is_parse_version_h2() && connection.is_idle() {
+            request::unreadable(&connection, error.is_parse_too_large());
+        }
         tracing::debug!(client = %connection.arrival.caller.client, %error, "a connection ended early");
     }
 }

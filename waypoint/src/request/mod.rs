@@ -19,7 +19,7 @@ mod record;
 mod tail;
 mod upgrade;
 
-pub use self::context::Context;
+pub use self::{context::Context, record::unreadable};
 
 use std::sync::Arc;
 

@@ -2,20 +2,45 @@
 //!
 //! In: a request's context. Out: calls of its report. Absent on purpose: what is made of them (see `report`).
 
-use std::{borrow::Cow, net::SocketAddr};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
-use http::Request;
+use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
+use jiff::Timestamp;
+use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use super::context::Context;
 use crate::{
-    http::body::End,
+    http::{body::End, serve::Connection},
     report::{
-        Ending, Head,
+        Ending, Head, Opening, Report,
         trace::{self, Ids},
     },
     told,
 };
+
+/// Tells of a request that hyper could not read, and has refused by itself.
+pub fn unreadable(on: &Arc<Connection>, is_too_large: bool) {
+    let book = on.lane.shared.book.load();
+    let Some(proxy) = book.proxy() else { return };
+    let opening = Opening {
+        reporter: told::reporter(proxy.role),
+        client: &on.client,
+        format: proxy.options.access_log.as_ref(),
+        began: Instant::now(),
+        start: Timestamp::now(),
+        is_grpc: false,
+    };
+    let mut report = Report::open(&on.lane.shared.reporting, &opening);
+    report.meant(on.service.as_ref());
+    let (status, details) = match is_too_large {
+        true => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "http1.headers_too_large"),
+        false => (StatusCode::BAD_REQUEST, "http1.codec_error"),
+    };
+    report.answered(status.as_u16(), &HeaderMap::new());
+    report.finish(Ending { flags: SmallVec::from_slice(&["DPE"]), details: details.into(), ..Ending::default() });
+}
 
 impl Context {
     /// Gives the request an id and a trace, and tells what it asks, now that this is unambiguous.

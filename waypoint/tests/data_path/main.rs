@@ -2,6 +2,7 @@
 
 mod authority;
 mod endpoints;
+mod frames;
 mod gateway;
 mod lasting;
 mod limits;
@@ -11,4 +12,5 @@ mod origination;
 mod policies;
 mod rig;
 mod smuggling;
+mod unreadable;
 mod waiting;
