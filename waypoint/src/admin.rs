@@ -19,7 +19,11 @@ use lateen_telemetry::{
 use serde_json::json;
 use tokio::sync::Notify;
 
-use crate::{config::Config, lane::Shared};
+use crate::{
+    book::proxy::{Listener, ListenerKind},
+    config::Config,
+    lane::Shared,
+};
 
 /// What there is to show.
 #[derive(Clone, Copy)]
@@ -87,11 +91,23 @@ fn dump(shared: &Shared, request: &Request) -> Answer {
         })
         .collect();
     let proxy = book.proxy().map(|proxy| json!({"namespace": &*proxy.namespace, "name": &*proxy.name}));
-    let all = json!({"proxy": proxy, "services": services, "clusters": clusters, "certificates": certificates});
+    let listeners: Vec<_> =
+        book.proxy().into_iter().flat_map(|proxy| proxy.listeners.iter().map(|one| listener(one))).collect();
+    let all = json!({"proxy": proxy, "listeners": listeners, "services": services, "clusters": clusters, "certificates": certificates});
     match serde_json::to_vec_pretty(&all) {
         Ok(json) => Answer::new(200, "application/json", json).compressed_for(request),
         Err(error) => Answer::text(500, format!("the dump cannot be written: {error}\n")),
     }
+}
+
+/// A port, and how many hosts it has.
+fn listener(of: &Listener) -> serde_json::Value {
+    let (kind, hosts) = match &of.kind {
+        ListenerKind::Http(hosts) => ("HTTP", hosts.values().count()),
+        ListenerKind::Tls(hosts) => ("TLS", hosts.values().count()),
+        ListenerKind::Tcp(_) => ("TCP", 0),
+    };
+    json!({"bindPort": of.bind_port, "port": of.port, "protocol": kind, "hosts": hosts})
 }
 
 fn quit(request: &Request, stop: &Notify) -> Answer {

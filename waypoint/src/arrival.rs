@@ -13,6 +13,8 @@ use lateen_types::{
     name::{NamespacedHostname, WorkloadUid},
 };
 
+use crate::book::proxy::Terms;
+
 /// One stream of bytes that somebody opened.
 #[derive(Debug, Clone)]
 pub struct Arrival {
@@ -59,6 +61,8 @@ pub struct Caller {
 /// TLS with somebody outside the mesh, that ended here.
 #[derive(Debug, Clone)]
 pub struct Ended {
+    /// How hands were shaken.
+    pub terms: Arc<Terms>,
     /// `TLSv1.3` …
     pub version: &'static str,
     /// What x-forwarded-client-cert says of the client's certificate, where that was verified.

@@ -156,12 +156,13 @@ impl ProxyBook {
 }
 
 impl Listener {
-    /// Who serves requests for `authority`. `ended` is the server name whose TLS ended here, empty where none was named;
-    /// `None` where none ended.
-    pub fn hosted(&self, ended: Option<&str>, authority: &str) -> Hosted<'_> {
+    /// Who serves requests for `authority`. `ended` is the server name whose TLS ended here, empty where none was named, and
+    /// how hands were shaken; `None` where none ended. A host that has come to ask something else of its clients since must
+    /// be asked on another connection.
+    pub fn hosted(&self, ended: Option<(&str, &Terms)>, authority: &str) -> Hosted<'_> {
         let hosts = match (&self.kind, ended) {
             (ListenerKind::Http(hosts), None) => hosts,
-            (ListenerKind::Tls(names), Some(ended)) => {
+            (ListenerKind::Tls(names), Some((ended, shaken))) => {
                 let (named, meant) = (names.find(ended), names.find(authority));
                 let TlsHost::Terminate(terminate) = (match (named, meant) {
                     (Some(named), Some(meant)) if std::ptr::eq(named, meant) => named,
@@ -170,6 +171,9 @@ impl Listener {
                 }) else {
                     return Hosted::Nowhere;
                 };
+                if !terminate.terms.admits_as(shaken) {
+                    return Hosted::Elsewhere;
+                }
                 match &terminate.then {
                     Inside::Http(hosts) => hosts,
                     Inside::Tcp(_) => return Hosted::Nowhere,
@@ -262,6 +266,18 @@ pub struct Terms {
     pub cipher_suites: Box<[Box<str>]>,
     /// Whether requests are inside, so that both versions of HTTP are offered.
     pub is_http: bool,
+}
+
+impl Terms {
+    /// Whether whoever was let in by `other` would be let in by these, as far as it can be told without asking again.
+    fn admits_as(&self, other: &Self) -> bool {
+        let asked = |of: &Self| (of.client_certificate, of.min_version, of.max_version);
+        asked(self) == asked(other)
+            && self.client_ca == other.client_ca
+            && self.client_subject_alt_names == other.client_subject_alt_names
+            && self.client_key_pins == other.client_key_pins
+            && self.client_certificate_pins == other.client_certificate_pins
+    }
 }
 
 /// The SHA-256 of what a client must have.

@@ -121,6 +121,7 @@ struct Made {
 
 /// Everything that one handshake needs.
 pub struct Ready {
+    terms: Arc<Terms>,
     config: Arc<ServerConfig>,
     prover: Prover,
     own: SpiffeId,
@@ -158,7 +159,7 @@ impl Ready {
         let leaf = chain.and_then(|chain| chain.first());
         let shown = presented.as_ref().zip(leaf);
         let certificate = shown.and_then(|(presented, leaf)| headers::of_certificate(by, presented, leaf));
-        let ended = Ended { version: version(connection.protocol_version()), certificate };
+        let ended = Ended { terms: self.terms, version: version(connection.protocol_version()), certificate };
         Ok(Opened { stream: Io(stream), peer, ended })
     }
 }
@@ -181,15 +182,15 @@ fn version(version: Option<ProtocolVersion>) -> &'static str {
 impl Configs {
     /// What a handshake by `terms` needs now. A credential may have come since the port was bound.
     pub async fn prepare(&self, lane: &Lane, terms: &Arc<Terms>) -> Result<Ready, TlsError> {
-        let own = lane.shared.own.identity.clone();
+        let (own, terms) = (lane.shared.own.identity.clone(), terms.clone());
         if terms.client_certificate == ClientCertificate::Mesh {
             let ours = lane.shared.keeper.certificate(&own).await?;
             let config = ours.serving(if terms.is_http { &HTTP } else { &[] });
-            return Ok(Ready { config: Arc::new(config), prover: Prover::Mesh, own });
+            return Ok(Ready { terms, config: Arc::new(config), prover: Prover::Mesh, own });
         }
-        let made = self.of(terms, &lane.shared.book.peek())?;
+        let made = self.of(&terms, &lane.shared.book.peek())?;
         let prover = made.clients.clone().map_or(Prover::Nobody, Prover::Clients);
-        Ok(Ready { config: made.config.clone(), prover, own })
+        Ok(Ready { terms, config: made.config.clone(), prover, own })
     }
 
     fn of(&self, terms: &Arc<Terms>, book: &Book) -> Result<Arc<Made>, TlsError> {

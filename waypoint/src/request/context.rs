@@ -245,7 +245,8 @@ impl Context {
             }
             Target::Port { bind, tls, .. } => {
                 let listener = self.proxy.listener(*bind).ok_or_else(Local::no_route)?;
-                let host = match listener.hosted(tls.as_deref(), authority) {
+                let shaken = self.caller().tls.as_ref().map(|ended| &*ended.terms);
+                let host = match listener.hosted(tls.as_deref().zip(shaken), authority) {
                     Hosted::Here(host) => host,
                     Hosted::Elsewhere => return Err(Local::misdirected()),
                     Hosted::Nowhere => return Err(Local::no_route()),

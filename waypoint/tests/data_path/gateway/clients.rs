@@ -116,6 +116,24 @@ async fn names_and_pins_choose_among_certificates() {
     mutual.get(Some(&one)).await.expect_err("no pin can be read");
 }
 
+/// The host's terms hold for requests, too, not for handshakes alone.
+#[tokio::test]
+async fn who_was_let_in_by_other_terms_must_shake_hands_again() {
+    let mutual = mutual(ClientCertificate::Optional).await;
+    let mut open = caller(&mutual.hosts).connect(mutual.at, NAME).await.expect("connected");
+    let mut ask = async || {
+        open.write_all(b"GET / HTTP/1.1\r\nhost: a.example.com\r\n\r\n").await.expect("write");
+        let mut answer = vec![0; 4096];
+        let length = soon("the answer", open.read(&mut answer)).await.expect("an answer");
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    };
+    assert!(ask().await.starts_with("HTTP/1.1 200 "));
+    mutual.demands(proxy::Terminate { client_certificate: ClientCertificate::Required.into(), ..Default::default() });
+    assert!(ask().await.starts_with("HTTP/1.1 421 "), "no certificate was shown on this connection");
+    mutual.demands(proxy::Terminate { client_certificate: ClientCertificate::Optional.into(), ..Default::default() });
+    assert!(ask().await.starts_with("HTTP/1.1 200 "));
+}
+
 #[tokio::test]
 async fn without_an_authority_nobody_is_let_in() {
     let mutual = mutual(ClientCertificate::Optional).await;

@@ -3,6 +3,7 @@
 
 mod bytes;
 mod clients;
+mod load;
 mod ports;
 mod rig;
 mod secure;
@@ -63,6 +64,7 @@ async fn those_behind_are_told_the_truth() {
         "\nx-forwarded-for: 10.9.9.9,127.0.0.1\n",
         "\nx-forwarded-proto: http\n",
         "\nx-envoy-external-address: 127.0.0.1\n",
+        "\nx-envoy-attempt-count: 1\n",
     ] {
         assert!(answer.contains(told), "{told:?} in {answer}");
     }
