@@ -12,8 +12,8 @@ use super::{
     rig::{Rig, Service, soon},
 };
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
@@ -21,9 +21,9 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
+pub const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_HEADERS: u8 = 4;
 
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
@@ -32,13 +32,13 @@ const FRAME_SIZE_ERROR: u32 = 6;
 const COMPRESSION_ERROR: u32 = 9;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// Literals without indexing, as they are (RFC 7541 §6.2.2).
-fn block(headers: &[(&str, &str)]) -> Vec<u8> {
+pub fn block(headers: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, value) in headers {
         out.push(0);
@@ -78,10 +78,10 @@ enum Came {
     Closed,
 }
 
-struct Peer(TcpStream);
+pub struct Peer(TcpStream);
 
 impl Peer {
-    async fn begin(rig: &Rig) -> Self {
+    pub async fn begin(rig: &Rig) -> Self {
         let mut stream = rig.connect(Protocol::Http2).await;
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("write");
         stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.expect("write");
@@ -89,11 +89,11 @@ impl Peer {
     }
 
     /// A peer that has closed already is told by what it has said.
-    async fn send(&mut self, bytes: &[u8]) {
+    pub async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.ok();
     }
 
-    async fn next(&mut self) -> Option<(u8, u8, Vec<u8>)> {
+    pub async fn next(&mut self) -> Option<(u8, u8, Vec<u8>)> {
         let mut head = [0; 9];
         soon("a frame", self.0.read_exact(&mut head)).await.ok()?;
         let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
@@ -117,7 +117,7 @@ impl Peer {
     }
 }
 
-fn status(block: &[u8]) -> String {
+pub fn status(block: &[u8]) -> String {
     let known = ["200", "204", "206", "304", "400", "404", "500"];
     match block.iter().find(|byte| **byte >= 0x80) {
         Some(indexed) if (0x88..=0x8e).contains(indexed) => known[usize::from(indexed - 0x88)].to_owned(),

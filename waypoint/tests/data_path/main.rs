@@ -12,5 +12,6 @@ mod origination;
 mod policies;
 mod rig;
 mod smuggling;
+mod translation;
 mod unreadable;
 mod waiting;
