@@ -271,6 +271,9 @@ pub struct Terms {
 impl Terms {
     /// Whether whoever was let in by `other` would be let in by these, as far as it can be told without asking again.
     fn admits_as(&self, other: &Self) -> bool {
+        if std::ptr::eq(self, other) {
+            return true;
+        }
         let asked = |of: &Self| (of.client_certificate, of.min_version, of.max_version);
         asked(self) == asked(other)
             && self.client_ca == other.client_ca

@@ -138,9 +138,14 @@ impl Attempt<'_> {
         let wire = dial::wire(self.lane, to, &by).await?;
         let driver = Driver { lane: self.lane.number, tasks: self.lane.tasks.clone(), drain: self.lane.drain.clone() };
         match self.speak {
-            Speak::Http1 => Ok(Fresh::One(driver.one(wire, permit, false).await?)),
+            Speak::Http1 => Ok(Fresh::One(driver.one(wire, permit, self.keeps_case()).await?)),
             Speak::Http2 => Ok(Fresh::Many(driver.many(wire, permit, limits).await?)),
         }
+    }
+
+    /// Whether the names of an answer's headers are handed on as the endpoint writes them.
+    fn keeps_case(&self) -> bool {
+        self.lane.shared.book.peek().proxy().is_some_and(|proxy| proxy.options.preserve_header_case)
     }
 }
 
