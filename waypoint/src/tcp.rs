@@ -203,7 +203,9 @@ async fn reach(
         Chosen::Nothing => return Err(Failure::NoCluster(StatusCode::SERVICE_UNAVAILABLE).into()),
     };
     let cluster = book.usable(&upstream).map_err(|refusal| {
-        tracing::warn!(%upstream, %refusal, "a connection was refused");
+        if let Some(more) = lane.shared.reporting.seldom.again(&refusal.to_string()) {
+            tracing::warn!(%upstream, %refusal, "a connection was refused{more}");
+        }
         Failure::NoCluster(StatusCode::SERVICE_UNAVAILABLE)
     })?;
     if cluster.resolution == Resolution::Endpoints && lane.shared.world.load().service(&upstream.service).is_none() {

@@ -93,13 +93,16 @@ pub async fn handle(lane: Arc<Lane>, door: Door, stream: Unbegun, peer: SocketAd
 
 async fn admit(lane: Arc<Lane>, door: Door, stream: Unbegun, peer: SocketAddr) {
     let dialled = stream.stream().local_addr().map_or(peer, canonical);
+    let reporting = lane.shared.reporting.clone();
     if let Err(refused) = enter(lane, door, stream, (peer, dialled)).await {
         metrics::counter!(catalogue::REFUSED, "reason" => refused.reason()).increment(1);
         match refused {
+            // What is our own to mend is said, though not for every client that comes: what is wrong says nothing of him.
+            Refused::Tls(_, ref error) if error.is_ours() => match reporting.seldom.again(&error.to_string()) {
+                Some(more) => access::denied(peer, dialled, Direction::Inbound, &format_args!("{refused}{more}")),
+                None => tracing::debug!(client = %peer, %dialled, %refused, "a connection was refused"),
+            },
             // Anybody outside can cause the others, as often as he likes.
-            Refused::Tls(_, ref error) if error.is_ours() => {
-                access::denied(peer, dialled, Direction::Inbound, &refused);
-            }
             refused => tracing::debug!(client = %peer, %dialled, %refused, "a connection was refused"),
         }
     }

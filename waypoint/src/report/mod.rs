@@ -23,7 +23,7 @@ use http::{HeaderMap, Method, Version, uri::PathAndQuery};
 use jiff::Timestamp;
 use lateen_hbone::request::Baggage;
 use lateen_state::{service::Service, workload::Workload};
-use lateen_telemetry::metrics::Registry;
+use lateen_telemetry::{metrics::Registry, seldom::Seldom};
 use lateen_types::id::SpiffeId;
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -67,12 +67,14 @@ pub struct Reporting {
     log: Log,
     hostname: Arc<str>,
     parties: Parties,
+    /// What is said of requests and connections in the log of the process, which anybody can cause.
+    pub seldom: Seldom,
 }
 
 impl Reporting {
     /// Reports whose records go into `log`.
     pub fn new(log: Log, hostname: &str) -> Self {
-        Self { log, hostname: hostname.into(), parties: Parties::default() }
+        Self { log, hostname: hostname.into(), parties: Parties::default(), seldom: Seldom::default() }
     }
 
     /// Whoever these facts are about. Asked once for each connection.

@@ -79,7 +79,9 @@ pub async fn forward(
     let cluster = match context.book.usable(&upstream) {
         Ok(cluster) => cluster.clone(),
         Err(refusal) => {
-            tracing::warn!(%upstream, %refusal, "a request was refused");
+            if let Some(more) = context.on.lane.shared.reporting.seldom.again(&refusal.to_string()) {
+                tracing::warn!(%upstream, %refusal, "a request was refused{more}");
+            }
             return Local::no_cluster(StatusCode::SERVICE_UNAVAILABLE).into();
         }
     };

@@ -24,7 +24,10 @@ pub async fn connect(lane: &Lane, cluster: &Cluster, whom: Whom<'_>) -> Result<W
     let (policy, limits) = (&cluster.policy, &cluster.policy.pool);
     let terms = within("what TLS needs", limits.connect_timeout, Terms::of(&lane.shared, policy, whom));
     let terms = terms.await.map_err(|_| Failure::ConnectTimeout)?.map_err(|error| {
-        tracing::warn!(upstream = %cluster.upstream, %error, "a connection was refused");
+        let upstream = &cluster.upstream;
+        if let Some(more) = lane.shared.reporting.seldom.again(&format!("{upstream}: {error}")) {
+            tracing::warn!(%upstream, %error, "a connection was refused{more}");
+        }
         Failure::Unready(error.to_string().into())
     })?;
     let by = For {

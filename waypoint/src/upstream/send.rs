@@ -112,7 +112,10 @@ impl Attempt<'_> {
         let whom = Whom { endpoint: self.endpoint, host, client: self.client, dialled: self.dialled };
         let terms = within("what TLS needs", policy.pool.connect_timeout, Terms::of(&self.lane.shared, policy, whom));
         terms.await.map_err(|_| Failure::ConnectTimeout)?.map_err(|error| {
-            tracing::warn!(upstream = %self.cluster.upstream, %error, "a request was refused");
+            let upstream = &self.cluster.upstream;
+            if let Some(more) = self.lane.shared.reporting.seldom.again(&format!("{upstream}: {error}")) {
+                tracing::warn!(%upstream, %error, "a request was refused{more}");
+            }
             Failure::Unready(error.to_string().into())
         })
     }
