@@ -8,6 +8,8 @@ use lateen_telemetry::metrics::{Description, Kind};
 pub const REFUSED: &str = "lateen_waypoint_refused";
 /// Ports a gateway listens on.
 pub const PORTS: &str = "lateen_gateway_ports";
+/// Ports a gateway is told to listen on and cannot.
+pub const PORTS_FAILED: &str = "lateen_gateway_ports_failed";
 /// Requests and connections under way; collected at a scrape (see `upkeep::active`).
 pub const ACTIVE: &str = "lateen_waypoint_requests_active";
 
@@ -24,6 +26,7 @@ pub const TABLE: &[Description] = &[
     gauge("istio_build", "Istio component build info"),
     counter(REFUSED, "Tunnels and connections refused at a door, by reason"),
     gauge(PORTS, "Ports of a gateway that are listened on"),
+    gauge(PORTS_FAILED, "Ports of a gateway that cannot be listened on; the log says why"),
     counter("istio_xds_connection_terminations", "The total number of completed connections to xds server (unstable)"),
     counter("istio_xds_message", "Total number of messages received (unstable)"),
     counter("istio_xds_message_bytes", "Total number of bytes received (unstable)"),

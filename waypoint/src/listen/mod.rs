@@ -76,8 +76,11 @@ pub async fn follow(lanes: Vec<Arc<Lane>>, binding: Binding, opened: Arc<Conditi
     let (mut ports, mut opened) = (Ports::default(), Some(opened));
     loop {
         changed.mark_unchanged();
-        ports.settle(&wanted(&store.load()), &lanes, &binding);
+        let book = store.load();
+        ports.settle(&wanted(&book), &lanes, (&binding, &gateway(&book)));
         metrics::gauge!(catalogue::PORTS).set(ports.bound.len() as f64);
+        metrics::gauge!(catalogue::PORTS_FAILED).set(ports.failed.len() as f64);
+        drop(book);
         // Only the first time: a process that is ending is not ready, whatever it is told.
         if let Some(opened) = opened.take().filter(|_| !binding.doors.is_draining()) {
             opened.set(true);
@@ -96,6 +99,11 @@ fn wanted(book: &Book) -> BTreeSet<u16> {
     proxy.iter().flat_map(|proxy| proxy.listeners.iter().map(|listener| listener.bind_port)).collect()
 }
 
+/// Who asks for them, as the log names it.
+fn gateway(book: &Book) -> String {
+    book.proxy().map_or_else(String::new, |proxy| format!("{}/{}", proxy.namespace, proxy.name))
+}
+
 /// What became of the ports that are asked for.
 #[derive(Debug, Default)]
 struct Ports {
@@ -106,7 +114,7 @@ struct Ports {
 
 impl Ports {
     /// Makes what is bound what is wanted.
-    fn settle(&mut self, wanted: &BTreeSet<u16>, lanes: &[Arc<Lane>], binding: &Binding) {
+    fn settle(&mut self, wanted: &BTreeSet<u16>, lanes: &[Arc<Lane>], by: (&Binding, &str)) {
         self.failed.retain(|port| wanted.contains(port));
         self.bound.retain(|port, one| {
             let stays = wanted.contains(port);
@@ -118,12 +126,12 @@ impl Ports {
         });
         for port in wanted {
             if !self.bound.contains_key(port) {
-                self.open(*port, lanes, binding);
+                self.open(*port, lanes, by);
             }
         }
     }
 
-    fn open(&mut self, port: u16, lanes: &[Arc<Lane>], binding: &Binding) {
+    fn open(&mut self, port: u16, lanes: &[Arc<Lane>], (binding, gateway): (&Binding, &str)) {
         let made = match binding.reserved.contains(&port) {
             true => Err("it is one of the proxy's own".to_owned()),
             false => bind(port, lanes, binding).map_err(|error| error.to_string()),
@@ -136,7 +144,8 @@ impl Ports {
             }
             Err(reason) => {
                 if self.failed.insert(port) {
-                    tracing::error!(port, reason, "a port cannot be served; choose another one, or free it");
+                    let mend = "a port cannot be served; choose another one for the listener, or free it";
+                    tracing::error!(gateway, port, reason, "{mend}");
                 }
             }
         }

@@ -22,6 +22,23 @@ pub(super) fn http_match(from: Option<wire::HttpMatch>) -> Result<HttpMatch, Dec
     Ok(HttpMatch { path, conditions })
 }
 
+/// As much of a match as can be read: it holds for everything that all of it would hold for.
+pub(super) fn readable(from: Option<wire::HttpMatch>) -> HttpMatch {
+    let Some(from) = from else { return HttpMatch::default() };
+    let path = from.path.clone().and_then(|path| path_match(path).ok());
+    let alone = |of: wire::HttpMatch| http_match(Some(of)).map(|one| one.conditions).unwrap_or_default();
+    let wire::HttpMatch { method, scheme, authority, headers, query, .. } = from;
+    let parts = [
+        wire::HttpMatch { method, ..Default::default() },
+        wire::HttpMatch { scheme, ..Default::default() },
+        wire::HttpMatch { authority, ..Default::default() },
+    ];
+    let headers = headers.into_iter().map(|one| wire::HttpMatch { headers: vec![one], ..Default::default() });
+    let query = query.into_iter().map(|one| wire::HttpMatch { query: vec![one], ..Default::default() });
+    let conditions = parts.into_iter().chain(headers).chain(query).flat_map(alone).collect();
+    HttpMatch { path, conditions }
+}
+
 fn path_match(from: wire::PathMatch) -> Result<PathMatch, DecodeError> {
     use wire::path_match::Kind;
     let ignore_case = from.ignore_case;

@@ -7,7 +7,7 @@ use lateen_wire::proxy as wire;
 
 use super::{
     error::{DecodeError, Within as _, bad_text, each, known, port, required, some_text, time},
-    route::http_route,
+    route::shared_routes,
     service::{host_pattern, tcp_routes},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         },
     },
     report::format::Format,
-    route::{HostMap, RouteTable},
+    route::HostMap,
 };
 
 pub(super) fn proxy(from: wire::Proxy) -> Result<ProxyBook, DecodeError> {
@@ -117,8 +117,7 @@ fn listener(from: wire::Listener) -> Result<Listener, DecodeError> {
 fn virtual_hosts(from: wire::VirtualHosts) -> Result<HostMap<VirtualHost>, DecodeError> {
     let one = |host: wire::VirtualHost| {
         let pattern = host_pattern("host", &host.host)?;
-        let routes = RouteTable::new(each("routes", host.routes, http_route)?);
-        let routes = routes.map_err(|error| DecodeError::new("routes", error))?;
+        let routes = shared_routes(&host.host, host.routes);
         Ok((pattern, VirtualHost { routes, https_redirect: host.https_redirect }))
     };
     each("hosts", from.hosts, one).map(HostMap::new)

@@ -23,11 +23,13 @@ use crate::{
         session::{Carrier, Session},
     },
     retry::{BACKOFF, Retry, RetryOn},
-    route::HttpMatch,
+    route::{HttpMatch, RouteTable},
 };
 
 /// Answered where a destination is not known and nobody says otherwise.
 pub(super) const NO_CLUSTER: u16 = 503;
+/// Answered in the place of a route that cannot be used.
+const UNUSABLE: u16 = 500;
 
 pub(super) fn http_route(from: wire::HttpRoute) -> Result<(HttpMatch, Arc<HttpRoute>), DecodeError> {
     use wire::http_route::Action as Given;
@@ -48,6 +50,35 @@ pub(super) fn http_route(from: wire::HttpRoute) -> Result<(HttpMatch, Arc<HttpRo
         fault: from.fault.map(|given| fault(given).within("fault")).transpose()?.map(Box::new),
     };
     Ok((matched, Arc::new(route)))
+}
+
+/// Routes of a host, among others of a proxy. One that cannot be used is answered with 500 in its place, and all others go on:
+/// whoever writes a pattern that nobody can read must not keep everybody's configuration from changing. What its match says
+/// and can be read holds, so that it never takes less than it was meant to: a route may be there to refuse.
+pub(super) fn shared_routes(host: &str, from: Vec<wire::HttpRoute>) -> RouteTable {
+    let one = |route: wire::HttpRoute| {
+        let (name, matched) = (route.name.clone(), route.r#match.clone());
+        http_route(route).unwrap_or_else(|error| {
+            tracing::warn!(host, route = name, %error, "a route cannot be used: what it matches is answered with 500");
+            (matches::readable(matched), unusable(&name))
+        })
+    };
+    RouteTable::new(from.into_iter().map(one).collect()).unwrap_or_else(|error| {
+        tracing::warn!(host, %error, "the routes of a host cannot be used together: all of it is answered with 500");
+        RouteTable::new(vec![(HttpMatch::default(), unusable(""))]).unwrap_or_default()
+    })
+}
+
+fn unusable(name: &str) -> Arc<HttpRoute> {
+    let forward = Forward::new(vec![(1, Weighted::new(Target::Invalid(UNUSABLE)))], UNUSABLE);
+    Arc::new(HttpRoute {
+        name: name.into(),
+        action: Action::Forward(Box::new(forward)),
+        request_headers: None,
+        response_headers: None,
+        cors: None,
+        fault: None,
+    })
 }
 
 /// `authority` is what the route's own edits make of the host. A rewrite outranks it, and it outranks the destinations'.

@@ -1,6 +1,7 @@
 //! A gateway: hosts and certificates, clients that show theirs, what those behind it are told. The vectors are those of
 //! l7-gateways §8.
 
+mod broken;
 mod bytes;
 mod clients;
 mod load;
