@@ -13,7 +13,10 @@ use lateen_types::{
     name::{NamespacedHostname, WorkloadUid},
 };
 
-use crate::book::proxy::Terms;
+use crate::book::{
+    Book, Credential,
+    proxy::{ClientCertificate, Terms},
+};
 
 /// One stream of bytes that somebody opened.
 #[derive(Debug, Clone)]
@@ -63,10 +66,36 @@ pub struct Caller {
 pub struct Ended {
     /// How hands were shaken.
     pub terms: Arc<Terms>,
+    /// By what the client was proven.
+    pub proof: Proof,
     /// `TLSv1.3` …
     pub version: &'static str,
     /// What x-forwarded-client-cert says of the client's certificate, where that was verified.
     pub certificate: Option<HeaderValue>,
+}
+
+/// What proved the client's certificate, where clients are asked for one.
+#[derive(Debug, Clone)]
+pub struct Proof(Option<(Arc<str>, Arc<Credential>)>);
+
+impl Proof {
+    /// By `terms`, for which `credentials` are those that they name, and last the client's authority where that is named.
+    pub fn of(terms: &Terms, credentials: &[Arc<Credential>]) -> Self {
+        let asks = !matches!(terms.client_certificate, ClientCertificate::Ignored | ClientCertificate::Mesh);
+        let by = match &terms.client_ca {
+            Some(name) => Some(name).zip(credentials.last()),
+            None => terms.credentials.first().zip(credentials.first()),
+        };
+        Self(by.filter(|_| asks).map(|(name, credential)| (name.clone(), credential.clone())))
+    }
+
+    /// Whether the same authorities prove clients still, with the same exceptions.
+    pub fn holds(&self, book: &Book) -> bool {
+        let Some((name, held)) = &self.0 else { return true };
+        book.credential(name).is_ok_and(|now| {
+            Arc::ptr_eq(now, held) || (now.authorities == held.authorities && now.revocations == held.revocations)
+        })
+    }
 }
 
 /// What is called.

@@ -144,6 +144,9 @@ pub enum Hosted<'b> {
     Here(&'b VirtualHost),
     /// Another TLS host of the port: the client must ask it, for it may know clients in another way (RFC 9110 §15.5.20).
     Elsewhere,
+    /// The host that was named when hands were shaken, which has come to ask something else of its clients since: they must
+    /// shake hands again.
+    Anew,
     /// Nobody.
     Nowhere,
 }
@@ -172,7 +175,7 @@ impl Listener {
                     return Hosted::Nowhere;
                 };
                 if !terminate.terms.admits_as(shaken) {
-                    return Hosted::Elsewhere;
+                    return Hosted::Anew;
                 }
                 match &terminate.then {
                     Inside::Http(hosts) => hosts,

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -32,7 +32,7 @@ pub enum BodyError {
     /// Whoever sends it failed.
     #[error(transparent)]
     Source(#[from] hyper::Error),
-    /// The attempt it was for was given up.
+    /// The attempt it was for was given up, or was answered without the rest of it.
     #[error("the attempt was given up")]
     GivenUp,
     /// The whole request took longer than it may.
@@ -50,6 +50,19 @@ pub struct Flow {
     waiting: AtomicBool,
     /// When what was waited for came last. Taken only then, and when a deadline is looked at.
     waited: Mutex<Option<Instant>>,
+    reading: Mutex<Reading>,
+}
+
+/// Whether the rest of a body is wanted.
+#[derive(Debug, Default)]
+enum Reading {
+    /// It is.
+    #[default]
+    Wanted,
+    /// It is, and whoever reads it waits for more.
+    Waiting(Waker),
+    /// Its answer is over.
+    Unwanted,
 }
 
 /// Whose turn it was.
@@ -91,9 +104,30 @@ impl Flow {
         }
     }
 
-    /// More is asked for, and is not there yet.
-    pub(super) fn waits(&self) {
+    /// The answer is over: nobody wants what has not come yet. Whoever reads it for an endpoint ends, and with it that
+    /// endpoint's stream: what follows on the client's connection would be read by nobody, or for the next request.
+    pub fn stop(&self) {
+        if !self.has_ended()
+            && let Reading::Waiting(waker) = std::mem::replace(&mut *self.reading.lock(), Reading::Unwanted)
+        {
+            waker.wake();
+        }
+    }
+
+    /// More is asked for, and is not there yet; ready if nobody wants it any more.
+    pub(super) fn waits(&self, context: &Context<'_>) -> Poll<()> {
         self.waiting.store(true, Ordering::Relaxed);
+        self.poll_unwanted(context)
+    }
+
+    fn poll_unwanted(&self, context: &Context<'_>) -> Poll<()> {
+        let mut reading = self.reading.lock();
+        match &*reading {
+            Reading::Unwanted => return Poll::Ready(()),
+            Reading::Waiting(waker) if waker.will_wake(context.waker()) => {}
+            Reading::Wanted | Reading::Waiting(_) => *reading = Reading::Waiting(context.waker().clone()),
+        }
+        Poll::Pending
     }
 
     /// So many bytes came.
@@ -183,17 +217,35 @@ impl RequestBody {
         (self, open)
     }
 
-    fn poll_gate(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Until the body may pass; an error if nobody wants it any more.
+    fn poll_gate(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         if let Some(gate) = &mut self.gate {
             match Pin::new(&mut gate.wanted).poll(context) {
                 Poll::Ready(Ok(())) => {}
-                // The endpoint has answered without it: nobody wants it any more.
-                Poll::Ready(Err(_)) => return Poll::Pending,
+                // The endpoint answers without it. An error now could take that answer away.
+                Poll::Ready(Err(_)) => {
+                    ready!(self.poll_unwanted(context));
+                    return Poll::Ready(Err(self.give_up()));
+                }
                 Poll::Pending => ready!(gate.patience.as_mut().poll(context)),
             }
             self.gate = None;
         }
-        Poll::Ready(())
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_unwanted(&self, context: &Context<'_>) -> Poll<()> {
+        match &self.kind {
+            RequestKind::Empty | RequestKind::Full(_) => Poll::Pending,
+            RequestKind::Passing { flow, .. } => flow.poll_unwanted(context),
+            RequestKind::Kept(reader) => reader.flow().poll_unwanted(context),
+        }
+    }
+
+    /// Lets go of the client's body.
+    fn give_up(&mut self) -> BodyError {
+        (self.kind, self.gate) = (RequestKind::Empty, None);
+        BodyError::GivenUp
     }
 }
 
@@ -205,7 +257,9 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        ready!(self.poll_gate(context));
+        if let Err(error) = ready!(self.poll_gate(context)) {
+            return Poll::Ready(Some(Err(error)));
+        }
         match &mut self.kind {
             RequestKind::Empty => Poll::Ready(None),
             RequestKind::Full(bytes) => {
@@ -216,8 +270,8 @@ impl Body for RequestBody {
             RequestKind::Kept(reader) => reader.poll_frame(context),
             RequestKind::Passing { body, flow } => {
                 let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) else {
-                    flow.waits();
-                    return Poll::Pending;
+                    ready!(flow.waits(context));
+                    return Poll::Ready(Some(Err(self.give_up())));
                 };
                 flow.note(frame.as_ref());
                 if body.is_end_stream() {

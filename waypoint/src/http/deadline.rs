@@ -152,6 +152,11 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn waits(flow: &Flow) {
+        let context = Context::from_waker(std::task::Waker::noop());
+        assert!(flow.waits(&context).is_pending());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_requests_time_runs_from_its_end() {
         let flow = Arc::<Flow>::default();
@@ -159,7 +164,7 @@ mod tests {
         let mut deadline = Deadline::new(SECOND, &flow);
         let client = async {
             for _ in 0..5 {
-                flow.waits();
+                waits(&flow);
                 tokio::time::sleep(SECOND * 3 / 10).await;
                 flow.came(1);
             }

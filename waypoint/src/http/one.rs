@@ -25,6 +25,8 @@ use bytes::Bytes;
 use http::header::UPGRADE;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
+use lateen_rt::deadline::within;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     time::Instant,
@@ -35,10 +37,22 @@ use super::{
     serve::{Connection, IDLE_TIMEOUT},
     signed::Signed,
 };
-use crate::{lane::Lane, request, rewound::Rewound, upstream::connection::HEADER_BYTES_MAX};
+use crate::{
+    lane::Lane,
+    request::{self, Unreadable},
+    rewound::Rewound,
+    upstream::connection::HEADER_BYTES_MAX,
+};
 
 /// After so long without a request only the stream is kept. Short, as coming back costs a few allocations.
 const QUIET: Duration = Duration::from_secs(5);
+/// How long a head may take from its first byte on: the reference's number for gateways. Checked as often as a connection is
+/// looked at, so it is late by [`QUIET`] at most.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an answer that is over for us may lie unread.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a client that is told that it was too slow may take to hear it.
+const TELLING_TIMEOUT: Duration = Duration::from_secs(5);
 /// What one connection reads ahead: a whole head and some of its body.
 const READ_MAX: usize = HEADER_BYTES_MAX + 4 * 1024;
 
@@ -56,15 +70,50 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut stream = Lingering::new(stream);
+    // Half a head: when it was noticed, and since when there was no request.
+    let mut half: Option<(Instant, Instant)> = None;
     loop {
         // Boxed, so that a connection that waits is no larger than that takes.
         match Box::pin(busy(connection, stream)).await {
             Then::Over(ended) => return ended,
             Then::Waits(quiet) => stream = quiet,
         }
+        let idle_since = connection.idle_since();
+        let has_begun = !stream.get_ref().first().is_empty();
+        let known = half.filter(|(_, since)| *since == idle_since);
+        half = has_begun.then(|| known.unwrap_or_else(|| (Instant::now(), idle_since)));
+        if half.is_some_and(|(noticed, _)| noticed.elapsed() >= HEAD_TIMEOUT) {
+            Box::pin(too_slow(connection, &mut stream)).await;
+            return Ok(());
+        }
         if !waited(connection, &mut stream).await {
             return Ok(());
         }
+    }
+}
+
+/// Refuses whoever does not get to the end of a head.
+async fn too_slow<S>(connection: &Arc<Connection>, stream: &mut Lingering<Rewound<S>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    const BODY: &str = "request header timeout";
+    let name = name(&connection.lane).map_or_else(String::new, |name| format!("server: {name}\r\n"));
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now()).unwrap_or_default();
+    let answer = format!(
+        "HTTP/1.1 408 Request Timeout\r\n{name}date: {date}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    request::unreadable(connection, Unreadable::TooSlow);
+    let telling = async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await
+    };
+    match within("the answer to half a head", TELLING_TIMEOUT, telling).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a client did not hear that it was too slow"),
+        Err(error) => tracing::debug!(%error, "a client did not hear that it was too slow"),
     }
 }
 
@@ -126,18 +175,44 @@ where
                 // The answer may be a 101, which only this kind of connection can give; it is on its way at the earliest.
                 None => return Then::Over(upgradeable(connection, serving.with_upgrades()).await),
             },
-            () = &mut quiet => {
-                let until = connection.quiet_until(QUIET).unwrap_or_else(|| Instant::now() + QUIET);
-                if until <= Instant::now() && !told.unsent.load(Ordering::Relaxed) {
+            () = &mut quiet => match due(connection, &told) {
+                Due::Nothing(until) => quiet.as_mut().reset(until.max(Instant::now() + QUIET / 4)),
+                Due::Quiet => {
                     let parts = serving.into_parts();
                     let mut stream = parts.io.into_inner().stream.into_inner();
                     stream.get_mut().unread(parts.read_buf);
                     return Then::Waits(stream);
                 }
-                quiet.as_mut().reset(until.max(Instant::now() + QUIET / 4));
-            }
+                Due::End => return Then::Over(Ok(())),
+            },
         }
     }
+}
+
+/// What is to be done about a connection.
+enum Due {
+    /// Nothing before this.
+    Nothing(Instant),
+    /// Nothing is kept of it but its stream.
+    Quiet,
+    /// It ends: nobody reads the last answer, or its request goes on for ever.
+    End,
+}
+
+/// Only between a request and the next one may hyper's state be forgotten: in the middle of a body what follows would be read
+/// as a request, though it is none.
+fn due(connection: &Connection, told: &Told) -> Due {
+    let now = Instant::now();
+    let Some(until) = connection.quiet_until(QUIET) else { return Due::Nothing(now + QUIET) };
+    if until > now {
+        return Due::Nothing(until);
+    }
+    let limit = match (told.unsent.load(Ordering::Relaxed), connection.is_receiving()) {
+        (false, false) => return Due::Quiet,
+        (true, _) => UNREAD_TIMEOUT,
+        (false, true) => IDLE_TIMEOUT,
+    };
+    if connection.idle_since() + limit <= now { Due::End } else { Due::Nothing(now + QUIET) }
 }
 
 /// Serves until it ends, or becomes something else.

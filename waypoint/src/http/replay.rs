@@ -93,6 +93,10 @@ pub struct Reader {
 }
 
 impl Reader {
+    pub(super) fn flow(&self) -> Arc<Flow> {
+        self.kept.lock().flow.clone()
+    }
+
     pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.over {
             return Poll::Ready(None);
@@ -137,8 +141,8 @@ impl Reader {
 impl Kept {
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
-            self.flow.waits();
-            return Poll::Pending;
+            ready!(self.flow.waits(context));
+            return Poll::Ready(Some(Err(BodyError::GivenUp)));
         };
         self.flow.note(frame.as_ref());
         match &frame {

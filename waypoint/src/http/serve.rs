@@ -8,7 +8,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -24,18 +24,20 @@ use tokio::{
     time::Instant,
 };
 
-use super::{detect::Spoken, lingering::Lingering, one};
+use super::{body::Flow, detect::Spoken, lingering::Lingering, one};
 use crate::{
     arrival::Arrival,
     lane::{Busy, Lane},
     report::Client,
-    request,
+    request::{self, Unreadable},
     rewound::Rewound,
     upstream::connection::{HEADER_BYTES_MAX, Spawn},
 };
 
 /// How long a connection may have no request.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long an idle connection of HTTP/2 that was told to go may take for it.
+const GOING_TIMEOUT: Duration = Duration::from_secs(60);
 /// Requests of one HTTP/2 connection at a time.
 const STREAMS_MAX: u32 = 100;
 /// What one HTTP/2 stream may send ahead of its reader.
@@ -64,6 +66,12 @@ pub struct Connection {
     idle_since: Mutex<Instant>,
     /// Told of requests while the client is to go elsewhere.
     asked: Notify,
+    /// Ends with the answer that is under way.
+    ending: AtomicBool,
+    /// Told of it.
+    ends: Notify,
+    /// The body of the last request of HTTP/1 that had one, until it has ended.
+    receiving: Mutex<Option<Arc<Flow>>>,
 }
 
 /// A request is under way.
@@ -80,6 +88,31 @@ impl Connection {
             self.asked.notify_one();
         }
         Active { on: self.clone(), _busy: self.lane.busy() }
+    }
+
+    /// A request's body comes. Of HTTP/2 no other request waits for its end.
+    pub fn receives(&self, body: &Arc<Flow>) {
+        *self.receiving.lock() = Some(body.clone());
+    }
+
+    /// Whether more of a body may come, so that what follows is no request yet.
+    pub(super) fn is_receiving(&self) -> bool {
+        let mut receiving = self.receiving.lock();
+        if receiving.as_ref().is_some_and(|body| body.has_ended()) {
+            *receiving = None;
+        }
+        receiving.is_some()
+    }
+
+    /// The connection must not be used any more: its client has to begin anew.
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        self.ends.notify_one();
+    }
+
+    /// Whether this answer is its last.
+    pub fn is_ending(&self) -> bool {
+        self.is_leaving() || self.ending.load(Ordering::Relaxed)
     }
 
     /// What ends it: its port, where it came on one, or else the process.
@@ -148,6 +181,9 @@ where
         active: AtomicU32::new(0),
         idle_since: Mutex::new(Instant::now()),
         asked: Notify::new(),
+        ending: AtomicBool::new(false),
+        ends: Notify::new(),
+        receiving: Mutex::new(None),
     });
     let ended = match spoken {
         Spoken::Http2 => Box::pin(two(&connection, stream)).await,
@@ -156,7 +192,8 @@ where
     if let Err(error) = ended {
         // What hyper cannot read it refuses by itself, before anybody else has seen a request.
         if error.is_parse() && !error.is_parse_version_h2() && connection.is_idle() {
-            request::unreadable(&connection, error.is_parse_too_large());
+            let why = if error.is_parse_too_large() { Unreadable::TooLarge } else { Unreadable::Malformed };
+            request::unreadable(&connection, why);
         }
         tracing::debug!(client = %connection.arrival.caller.client, %error, "a connection ended early");
     }
@@ -185,11 +222,17 @@ where
                 ending = true;
                 serving.as_mut().graceful_shutdown();
             }
+            () = connection.ends.notified(), if !ending => {
+                ending = true;
+                serving.as_mut().graceful_shutdown();
+            }
             () = &mut idle => match connection.idle_until() {
+                // It was told to go, and does not.
+                Some(until) if until <= Instant::now() && ending => return Ok(()),
                 Some(until) if until <= Instant::now() => {
                     ending = true;
                     serving.as_mut().graceful_shutdown();
-                    idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
+                    idle.as_mut().reset(Instant::now() + GOING_TIMEOUT);
                 }
                 Some(until) => idle.as_mut().reset(until),
                 None => idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT),

@@ -2,8 +2,8 @@
 //!
 //! In: a connection whose ClientHello was read, the terms of the host it names. Out: the bytes inside, and what is proven of
 //! the client; or why hands are not shaken. A configuration is made once for the same terms and the same credentials: a
-//! credential that changes means another one for the next handshake, and connections that have shaken hands go on. Absent on
-//! purpose: choosing the host.
+//! credential that changes means another one for the next handshake. Connections that have shaken hands go on, unless others
+//! would be let in now: then requests are answered with 421 (see `book::proxy`). Absent on purpose: choosing the host.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -28,7 +28,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::clients::Clients;
 use crate::{
-    arrival::Ended,
+    arrival::{Ended, Proof},
     book::{
         Book, Credential, Refusal,
         proxy::{ClientCertificate, Terms, TlsVersion},
@@ -122,6 +122,7 @@ struct Made {
 /// Everything that one handshake needs.
 pub struct Ready {
     terms: Arc<Terms>,
+    proof: Proof,
     config: Arc<ServerConfig>,
     prover: Prover,
     own: SpiffeId,
@@ -159,7 +160,8 @@ impl Ready {
         let leaf = chain.and_then(|chain| chain.first());
         let shown = presented.as_ref().zip(leaf);
         let certificate = shown.and_then(|(presented, leaf)| headers::of_certificate(by, presented, leaf));
-        let ended = Ended { terms: self.terms, version: version(connection.protocol_version()), certificate };
+        let version = version(connection.protocol_version());
+        let ended = Ended { terms: self.terms, proof: self.proof, version, certificate };
         Ok(Opened { stream: Io(stream), peer, ended })
     }
 }
@@ -186,11 +188,13 @@ impl Configs {
         if terms.client_certificate == ClientCertificate::Mesh {
             let ours = lane.shared.keeper.certificate(&own).await?;
             let config = ours.serving(if terms.is_http { &HTTP } else { &[] });
-            return Ok(Ready { terms, config: Arc::new(config), prover: Prover::Mesh, own });
+            let proof = Proof::of(&terms, &[]);
+            return Ok(Ready { terms, proof, config: Arc::new(config), prover: Prover::Mesh, own });
         }
         let made = self.of(&terms, &lane.shared.book.peek())?;
         let prover = made.clients.clone().map_or(Prover::Nobody, Prover::Clients);
-        Ok(Ready { terms, config: made.config.clone(), prover, own })
+        let proof = Proof::of(&terms, &made.credentials);
+        Ok(Ready { terms, proof, config: made.config.clone(), prover, own })
     }
 
     fn of(&self, terms: &Arc<Terms>, book: &Book) -> Result<Arc<Made>, TlsError> {

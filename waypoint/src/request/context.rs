@@ -14,7 +14,7 @@ use http::{
     header::{self, HOST},
     uri::PathAndQuery,
 };
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use jiff::Timestamp;
 use lateen_state::world::World;
 use smallvec::SmallVec;
@@ -138,6 +138,10 @@ impl Context {
         };
         let mut report = Report::open(&on.lane.shared.reporting, &opening);
         report.meant(on.service.as_ref());
+        let flow = Arc::<Flow>::default();
+        if !request.body().is_end_stream() {
+            on.receives(&flow);
+        }
         Some(Box::new(Self {
             on: on.clone(),
             proxy,
@@ -147,7 +151,7 @@ impl Context {
             method: request.method().clone(),
             version: request.version(),
             is_grpc,
-            flow: Arc::default(),
+            flow,
             remote,
             route: None,
             dice: rand::random(),
@@ -169,6 +173,11 @@ impl Context {
     /// The options of the proxy.
     pub fn options(&self) -> &Options {
         &self.proxy.options
+    }
+
+    /// Whether the connection has to end with this answer.
+    pub fn ends_connection(&self) -> bool {
+        self.on.is_ending()
     }
 
     /// Whether the client speaks HTTP/1.
@@ -245,9 +254,14 @@ impl Context {
             }
             Target::Port { bind, tls, .. } => {
                 let listener = self.proxy.listener(*bind).ok_or_else(Local::no_route)?;
-                let shaken = self.caller().tls.as_ref().map(|ended| &*ended.terms);
+                let ended = self.caller().tls.as_deref();
+                let shaken = ended.map(|ended| &*ended.terms);
                 let host = match listener.hosted(tls.as_deref().zip(shaken), authority) {
-                    Hosted::Here(host) => host,
+                    Hosted::Here(host) if ended.is_none_or(|ended| ended.proof.holds(&self.book)) => host,
+                    Hosted::Here(_) | Hosted::Anew => {
+                        self.on.end();
+                        return Err(Local::misdirected());
+                    }
                     Hosted::Elsewhere => return Err(Local::misdirected()),
                     Hosted::Nowhere => return Err(Local::no_route()),
                 };

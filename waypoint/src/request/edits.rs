@@ -52,14 +52,12 @@ impl Context {
     /// Edits the head of an answer, ours or an endpoint's.
     pub fn edit_answer(&self, parts: &mut Parts, source: &Source) {
         parts.version = Version::HTTP_11;
-        if let Source::Theirs(theirs) = source {
-            if theirs.is_upgrade() {
-                upgrade::agree(&mut parts.status, &mut parts.headers, self.is_http1());
-            }
-            if let Some(sent) = self.sent.as_ref().filter(|_| !self.options().suppress_debug_headers) {
-                let millis = u64::try_from(sent.took.as_millis()).unwrap_or(u64::MAX);
-                parts.headers.insert(SERVICE_TIME.clone(), HeaderValue::from(millis));
-            }
+        if source.is_upgrade() {
+            upgrade::agree(&mut parts.status, &mut parts.headers, self.is_http1());
+        }
+        if let (Source::Theirs(_), Some(sent), false) = (source, &self.sent, self.options().suppress_debug_headers) {
+            let millis = u64::try_from(sent.took.as_millis()).unwrap_or(u64::MAX);
+            parts.headers.insert(SERVICE_TIME.clone(), HeaderValue::from(millis));
         }
         if let Some(name) = self.options().server_name.as_deref().and_then(|name| HeaderValue::from_str(name).ok()) {
             parts.headers.insert(header::SERVER, name);

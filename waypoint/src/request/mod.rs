@@ -19,7 +19,10 @@ mod record;
 mod tail;
 mod upgrade;
 
-pub use self::{context::Context, record::unreadable};
+pub use self::{
+    context::Context,
+    record::{Unreadable, unreadable},
+};
 
 use std::sync::Arc;
 
@@ -137,7 +140,7 @@ fn answer(mut context: Box<Context>, served: Served) -> Answer {
         Served::Theirs(theirs) => theirs.split(),
     };
     context.edit_answer(&mut parts, &source);
-    if context.on.is_leaving() && context.is_http1() {
+    if context.ends_connection() && context.is_http1() && !source.is_upgrade() {
         parts.headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
     context.report.answered(parts.status.as_u16(), &parts.headers);

@@ -20,8 +20,19 @@ use crate::{
     told,
 };
 
-/// Tells of a request that hyper could not read, and has refused by itself.
-pub fn unreadable(on: &Arc<Connection>, is_too_large: bool) {
+/// Why nobody has seen a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is none.
+    Malformed,
+    /// Its head is too large.
+    TooLarge,
+    /// Its head has not come in time.
+    TooSlow,
+}
+
+/// Tells of a request that was refused before it could be read.
+pub fn unreadable(on: &Arc<Connection>, why: Unreadable) {
     let book = on.lane.shared.book.load();
     let Some(proxy) = book.proxy() else { return };
     let opening = Opening {
@@ -34,12 +45,13 @@ pub fn unreadable(on: &Arc<Connection>, is_too_large: bool) {
     };
     let mut report = Report::open(&on.lane.shared.reporting, &opening);
     report.meant(on.service.as_ref());
-    let (status, details) = match is_too_large {
-        true => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "http1.headers_too_large"),
-        false => (StatusCode::BAD_REQUEST, "http1.codec_error"),
+    let (status, flags, details) = match why {
+        Unreadable::Malformed => (StatusCode::BAD_REQUEST, &["DPE"][..], "http1.codec_error"),
+        Unreadable::TooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &["DPE"][..], "http1.headers_too_large"),
+        Unreadable::TooSlow => (StatusCode::REQUEST_TIMEOUT, &[][..], "request_header_timeout"),
     };
     report.answered(status.as_u16(), &HeaderMap::new());
-    report.finish(Ending { flags: SmallVec::from_slice(&["DPE"]), details: details.into(), ..Ending::default() });
+    report.finish(Ending { flags: SmallVec::from_slice(flags), details: details.into(), ..Ending::default() });
 }
 
 impl Context {

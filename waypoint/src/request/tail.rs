@@ -30,6 +30,16 @@ pub enum Source {
     Theirs(Box<Rest>),
 }
 
+impl Source {
+    /// Whether both ends agreed on an upgrade.
+    pub fn is_upgrade(&self) -> bool {
+        match self {
+            Self::Ours(_) => false,
+            Self::Theirs(rest) => rest.upgrade.is_some(),
+        }
+    }
+}
+
 /// What follows the head of an endpoint's answer.
 pub struct Rest {
     body: Incoming,
@@ -38,13 +48,6 @@ pub struct Rest {
     /// Both ends of an upgrade that was agreed on: the client's and the endpoint's.
     upgrade: Option<(OnUpgrade, OnUpgrade)>,
     picked: Picked,
-}
-
-impl Rest {
-    /// Whether both ends agreed on an upgrade.
-    pub fn is_upgrade(&self) -> bool {
-        self.upgrade.is_some()
-    }
 }
 
 impl Theirs {
@@ -141,6 +144,7 @@ impl Follows for Tail {
 
     fn end(mut self, end: End) {
         let Some(context) = self.context.take() else { return };
+        context.flow.stop();
         if let Some(picked) = self.picked.take().filter(|_| end == End::Whole) {
             picked.ended(self.grpc_status);
         }

@@ -129,3 +129,57 @@ async fn who_leaves_while_it_is_quiet_is_noticed() {
     tokio::time::sleep(QUIET).await;
     assert_eq!(rig.tasks.len(), before - 1, "its task has ended");
 }
+
+/// Everything that comes until the other end closes.
+async fn rest(client: &mut DuplexStream) -> String {
+    let mut text = Vec::new();
+    tokio::time::timeout(Duration::from_secs(24 * 3600), client.read_to_end(&mut text)).await.expect("an end").ok();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_head_is_not_waited_for_for_ever() {
+    // At the beginning, and after a request.
+    for served in [false, true] {
+        let (_rig, mut client, _) = connected(4096);
+        if served {
+            client.write_all(REQUEST.as_bytes()).await.expect("written");
+            answer(&mut client).await;
+            // Longer than a head may take: the time runs from its first byte.
+            tokio::time::sleep(Duration::from_secs(300)).await;
+        }
+        client.write_all(b"GET /x HT").await.expect("written");
+        let began = tokio::time::Instant::now();
+        let answer = rest(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+        assert!(answer.contains("\r\nserver: istio-envoy\r\n") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        assert!((60..90).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_drips_has_no_more_time() {
+    let (_rig, client, _) = connected(4096);
+    let (mut from, mut to) = tokio::io::split(client);
+    let dripping = async {
+        for byte in format!("GET /{} HTTP/1.1", "x".repeat(100)).bytes() {
+            if to.write_all(&[byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    };
+    let mut answer = Vec::new();
+    let (_, read) = tokio::join!(dripping, from.read_to_end(&mut answer));
+    read.expect("in good order");
+    assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_reads_is_not_kept_for_ever() {
+    let (rig, mut client, _) = connected(64);
+    let before = rig.tasks.len();
+    client.write_all(REQUEST.as_bytes()).await.expect("written");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(rig.tasks.len(), before - 1, "its task has ended");
+}

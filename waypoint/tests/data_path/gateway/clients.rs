@@ -2,6 +2,10 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::{Request, StatusCode, client::conn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use lateen_identity::handshake;
 use lateen_waypoint::book::Kind;
 use lateen_wire::proxy::{self, ClientCertificate};
@@ -129,9 +133,88 @@ async fn who_was_let_in_by_other_terms_must_shake_hands_again() {
     };
     assert!(ask().await.starts_with("HTTP/1.1 200 "));
     mutual.demands(proxy::Terminate { client_certificate: ClientCertificate::Required.into(), ..Default::default() });
-    assert!(ask().await.starts_with("HTTP/1.1 421 "), "no certificate was shown on this connection");
-    mutual.demands(proxy::Terminate { client_certificate: ClientCertificate::Optional.into(), ..Default::default() });
-    assert!(ask().await.starts_with("HTTP/1.1 200 "));
+    let answer = ask().await;
+    assert!(answer.starts_with("HTTP/1.1 421 "), "no certificate was shown on this connection: {answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    let end = soon("the end", open.read(&mut [0; 1])).await;
+    assert!(!matches!(end, Ok(1)), "the connection is over");
+}
+
+/// Changes of what proves clients, and whether those that were let in before must shake hands again.
+#[tokio::test]
+async fn who_proves_clients_is_asked_of_connections_that_are_open() {
+    const REQUIRED: i32 = ClientCertificate::Required as i32;
+    let terms = || proxy::Terminate { client_certificate: REQUIRED, ..Default::default() };
+    type Change = fn(&Mutual, proxy::Terminate);
+    let rows: [(&str, Change, bool); 7] = [
+        ("nothing", |mutual, terms| mutual.demands(terms), true),
+        (
+            "the same authority once more",
+            |mutual, _| {
+                let same = proxy::Credential { ca_pem: mutual.users.pem(), ..Default::default() };
+                put(&mutual.rig, Kind::Credential, "shop/a-ca", &same);
+            },
+            true,
+        ),
+        (
+            "a certificate of the host's own",
+            |mutual, _| put(&mutual.rig, Kind::Credential, "shop/a", &mutual.hosts.host(NAME).credential()),
+            true,
+        ),
+        (
+            "another authority",
+            |mutual, _| {
+                let other = proxy::Credential { ca_pem: Authority::new("others").pem(), ..Default::default() };
+                put(&mutual.rig, Kind::Credential, "shop/a-ca", &other);
+            },
+            false,
+        ),
+        ("no authority", |mutual, _| super::rig::take_back(&mutual.rig, Kind::Credential, "shop/a-ca"), false),
+        (
+            "names",
+            |mutual, terms| mutual.demands(proxy::Terminate { client_subject_alt_names: vec!["x".into()], ..terms }),
+            false,
+        ),
+        (
+            "pins",
+            |mutual, terms| mutual.demands(proxy::Terminate { client_spki_pins: vec!["nonsense".into()], ..terms }),
+            false,
+        ),
+    ];
+    for (what, change, stays) in rows {
+        let mutual = mutual(ClientCertificate::Required).await;
+        let user = mutual.users.user(PARTNER);
+        let caller = Caller { shows: Some(&user), ..caller(&mutual.hosts) };
+        let mut open = caller.connect(mutual.at, NAME).await.expect("connected");
+        let mut ask = async || {
+            open.write_all(b"GET / HTTP/1.1\r\nhost: a.example.com\r\n\r\n").await.expect("write");
+            let mut answer = vec![0; 16 * 1024];
+            let length = soon("the answer", open.read(&mut answer)).await.expect("an answer");
+            String::from_utf8_lossy(&answer[..length.min(13)]).into_owned()
+        };
+        assert_eq!(ask().await, "HTTP/1.1 200 ", "{what}");
+        change(&mutual, terms());
+        assert_eq!(ask().await, if stays { "HTTP/1.1 200 " } else { "HTTP/1.1 421 " }, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn who_must_shake_hands_again_is_told_so_in_http2() {
+    let mutual = mutual(ClientCertificate::Optional).await;
+    let caller = Caller { protocols: &["h2"], ..caller(&mutual.hosts) };
+    let stream = caller.connect(mutual.at, NAME).await.expect("connected");
+    let (mut sender, connection) =
+        conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+    let (tell, ended) = tokio::sync::oneshot::channel();
+    mutual.rig.tasks.spawn("client", async move {
+        tell.send(connection.await.is_ok()).expect("the test waits");
+    });
+    let request = || Request::get("https://a.example.com/").body(Empty::<Bytes>::new()).expect("valid");
+    assert_eq!(soon("the answer", sender.send_request(request())).await.expect("an answer").status(), StatusCode::OK);
+    mutual.demands(proxy::Terminate { client_certificate: ClientCertificate::Required.into(), ..Default::default() });
+    let answer = soon("the answer", sender.send_request(request())).await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::MISDIRECTED_REQUEST);
+    assert!(soon("the end of the connection", ended).await.expect("told"), "it ended by GOAWAY");
 }
 
 #[tokio::test]
