@@ -75,7 +75,10 @@ mod tests {
         tokio::time::sleep(EVERY).await;
         assert_eq!(seldom.again("a"), Some(LeftOut(3)));
         assert_eq!(seldom.again("a"), None);
-        assert_eq!((LeftOut(0).to_string().as_str(), LeftOut(2).to_string().as_str()), ("", " (2 more since this was said last)"));
+        assert_eq!(
+            (LeftOut(0).to_string().as_str(), LeftOut(2).to_string().as_str()),
+            ("", " (2 more since this was said last)")
+        );
     }
 
     #[tokio::test(start_paused = true)]

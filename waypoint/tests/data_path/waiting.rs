@@ -152,7 +152,10 @@ async fn half_a_head_is_not_waited_for_for_ever() {
         let began = tokio::time::Instant::now();
         let answer = rest(&mut client).await;
         assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
-        assert!(answer.contains("\r\nserver: istio-envoy\r\n") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        assert!(
+            answer.contains("\r\nserver: istio-envoy\r\n") && answer.contains("\r\nconnection: close\r\n"),
+            "{answer}"
+        );
         assert!((60..90).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     }
 }

@@ -26,7 +26,10 @@ async fn a_route_that_cannot_be_read_answers_500_in_its_place() {
     let broken = |of: proxy::HttpMatch| to_service("broken", of);
     let marked = proxy::HeaderMatch {
         name: "x-marked".into(),
-        value: Some(proxy::StringMatch { kind: Some(proxy::string_match::Kind::Exact("1".into())), ignore_case: false }),
+        value: Some(proxy::StringMatch {
+            kind: Some(proxy::string_match::Kind::Exact("1".into())),
+            ignore_case: false,
+        }),
         ..proxy::HeaderMatch::default()
     };
     let bad_path = proxy::HttpMatch { headers: vec![marked], ..path(path_match::Kind::Regex("/a(".into())) };
