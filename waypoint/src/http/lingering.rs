@@ -2,7 +2,8 @@
 //!
 //! In: a stream. Out: the same, but that its shutdown goes on reading for a while. A socket that is closed while bytes of its
 //! peer wait in it is reset, and a reset takes from the peer what it has not read yet: the answer to a request that was
-//! refused early (RFC 9112 §9.6). Absent on purpose: what is read then.
+//! refused early (RFC 9112 §9.6). And a peer that has left is noticed while nothing is read from it, as when a body is not
+//! taken: else its request would wait for as long as whoever does not take it. Absent on purpose: what is read then.
 
 use std::{
     io,
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use lateen_net::splice::Duplex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
@@ -53,7 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Lingering<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
+impl<S: AsyncRead + AsyncWrite + Duplex + Unpin> AsyncWrite for Lingering<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -71,7 +73,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        // hyper flushes at each of its turns, also while it does not read.
+        if let Poll::Ready(gone) = self.stream.poll_unwanted(context) {
+            return Poll::Ready(Err(gone));
+        }
+        AsyncWrite::poll_flush(Pin::new(&mut self.stream), context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

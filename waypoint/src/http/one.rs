@@ -26,6 +26,7 @@ use http::header::UPGRADE;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
+use lateen_net::splice::Duplex;
 use lateen_rt::deadline::within;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
@@ -67,7 +68,7 @@ enum Then<S> {
 /// Serves `stream` until it ends.
 pub(super) async fn run<S>(connection: &Arc<Connection>, stream: Rewound<S>) -> hyper::Result<()>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Duplex + Unpin + Send + 'static,
 {
     let mut stream = Lingering::new(stream);
     // Half a head: when it was noticed, and since when there was no request.
@@ -95,7 +96,7 @@ where
 /// Refuses whoever does not get to the end of a head.
 async fn too_slow<S>(connection: &Arc<Connection>, stream: &mut Lingering<Rewound<S>>)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Duplex + Unpin,
 {
     const BODY: &str = "request header timeout";
     let name = name(&connection.lane).map_or_else(String::new, |name| format!("server: {name}\r\n"));
@@ -120,7 +121,7 @@ where
 /// Waits for a further request; false if there is none.
 async fn waited<S>(connection: &Connection, stream: &mut Lingering<Rewound<S>>) -> bool
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Duplex + Unpin,
 {
     if !stream.get_ref().first().is_empty() {
         return true;
@@ -145,7 +146,7 @@ where
 /// Serves `stream` until it ends or is quiet.
 async fn busy<S>(connection: &Arc<Connection>, stream: Lingering<Rewound<S>>) -> Then<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Duplex + Unpin + Send + 'static,
 {
     let told = Arc::new(Told::default());
     let (on, asked) = (connection.clone(), told.clone());

@@ -15,6 +15,7 @@ use std::{
 
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use lateen_net::splice::Duplex;
 use lateen_rt::drain::Drain;
 use lateen_state::service::Service;
 use parking_lot::Mutex;
@@ -171,7 +172,7 @@ impl Drop for Active {
 /// Serves `stream` until it ends.
 pub async fn run<S>(lane: Arc<Lane>, arrival: Arrival, stream: Rewound<S>, spoken: Spoken)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Duplex + Unpin + Send + 'static,
 {
     let connection = Arc::new(Connection {
         client: lane.client(&arrival),
@@ -203,7 +204,7 @@ where
 /// idle one would lose the request that is on its way.
 async fn two<S>(connection: &Arc<Connection>, stream: Rewound<S>) -> hyper::Result<()>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Duplex + Unpin + Send + 'static,
 {
     let on = connection.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {

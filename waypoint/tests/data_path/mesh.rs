@@ -1,5 +1,7 @@
 //! Through the mesh: a client's tunnel in, a tunnel to the endpoint out.
 
+use std::time::Duration;
+
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{Request, StatusCode, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -13,11 +15,11 @@ use lateen_identity::handshake;
 use lateen_net::{accept, listen};
 use lateen_waypoint::door;
 use lateen_wire::{proxy, workload};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::{
-    endpoints::{echo, http, tunnels},
-    rig::{HOST, PORT, Rig, Service, VIP, cluster, endpoint, id, soon},
+    endpoints::{echo, http, raw, tunnels},
+    rig::{HOST, PORT, Rig, Service, VIP, cluster, endpoint, id, soon, until},
 };
 
 /// The door of a waypoint whose one endpoint is reached through a tunnel.
@@ -162,6 +164,29 @@ async fn an_endpoint_of_another_network_is_not_dialled_here() {
     let tunnel = connect(&client, &format!("{VIP}:{PORT}")).await.expect("served");
     let (status, text) = get(tunnel, "/").await;
     assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream"));
+}
+
+/// Nothing is read from it then, and nothing is written to it.
+#[tokio::test]
+async fn who_leaves_while_its_body_is_not_taken_is_missed() {
+    let rig = Rig::serving(Service::default(), &[]);
+    let door = door(&rig, "127.77.0.7").await;
+    // It holds its connections, and reads nothing of them.
+    let deaf = raw(&rig, |stream| async move {
+        let _kept = stream;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    rig.endpoints(&[deaf.addr]);
+    let client = enter(&rig, door).await;
+    let mut tunnel = connect(&client, &format!("{VIP}:{PORT}")).await.expect("served");
+    tunnel.write_all(b"POST / HTTP/1.1\r\nhost: echo\r\ntransfer-encoding: chunked\r\n\r\n").await.expect("write");
+    let chunk = [&b"10000\r\n"[..], &[b'x'; 0x10000], b"\r\n"].concat();
+    // Until nobody takes more: what sockets hold by themselves is megabytes.
+    while tokio::time::timeout(Duration::from_secs(1), tunnel.write_all(&chunk)).await.is_ok() {}
+    assert_eq!(rig.lane.active(), 1);
+    drop(tunnel);
+    until("nothing is under way", || rig.lane.active() == 0).await;
 }
 
 /// A client's proxy may have heard of a new service before we have.
