@@ -1,9 +1,14 @@
 //! Which policies hold for the proxy and for each of its services, ready to be asked.
 //!
 //! In: policies by name, the names that the proxy and its services list. Out: sets of policies. A name whose policy has not
-//! arrived makes its set refuse. Part of the book: what is not touched by a change is shared with the one before.
+//! arrived makes its set refuse. A policy that is no more holds for as long as somebody lists it: that it is gone, and that
+//! it is listed no more, come in messages of their own, and between them nothing may be refused that both pictures let pass.
+//! Part of the book: what is not touched by a change is shared with the one before.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use lateen_policy::l7::{Policies, Policy};
 use lateen_types::name::NamespacedHostname;
@@ -14,6 +19,8 @@ use super::decode::key_of;
 #[derive(Debug, Clone, Default)]
 pub struct Guards {
     policies: Arc<HashMap<Arc<str>, Arc<Policy>>>,
+    /// Those of `policies` that are no more, and that somebody lists.
+    leaving: Arc<HashSet<Arc<str>>>,
     proxy: Guard,
     services: Arc<HashMap<NamespacedHostname, Guard>>,
 }
@@ -53,16 +60,23 @@ impl Guard {
 impl Guards {
     /// Puts a policy in, or takes it away. [`Self::settle`] must follow.
     pub fn put(&mut self, name: &Arc<str>, policy: Option<Arc<Policy>>) {
-        let policies = Arc::make_mut(&mut self.policies);
         match policy {
-            Some(policy) => drop(policies.insert(name.clone(), policy)),
-            None => drop(policies.remove(name)),
+            Some(policy) => {
+                if self.leaving.contains(name) {
+                    Arc::make_mut(&mut self.leaving).remove(name);
+                }
+                Arc::make_mut(&mut self.policies).insert(name.clone(), policy);
+            }
+            None if self.policies.contains_key(name) => {
+                Arc::make_mut(&mut self.leaving).insert(name.clone());
+            }
+            None => {}
         }
     }
 
     /// Whether a policy of this name is held, so that a stand-in must not take its place.
     pub fn holds(&self, name: &str) -> bool {
-        self.policies.contains_key(name)
+        self.policies.contains_key(name) && !self.leaving.contains(name)
     }
 
     /// Makes the sets fit: those of `services` and of the proxy, by the names they list.
@@ -77,6 +91,20 @@ impl Guards {
         let guard =
             |names: &[Arc<str>], key: &NamespacedHostname| Guard::of(names, &self.policies, self.services.get(key));
         self.services = Arc::new(named.map(|(key, names)| (key.clone(), guard(names, key))).collect());
+        if !self.leaving.is_empty() {
+            self.forget();
+        }
+    }
+
+    /// Forgets what is no more and listed by nobody.
+    fn forget(&mut self) {
+        let guards = std::iter::once(&self.proxy).chain(self.services.values());
+        let listed: HashSet<&Arc<str>> = guards.flat_map(|guard| guard.names.iter()).collect();
+        let gone: Vec<Arc<str>> = self.leaving.iter().filter(|name| !listed.contains(name)).cloned().collect();
+        for name in &gone {
+            Arc::make_mut(&mut self.leaving).remove(name);
+            Arc::make_mut(&mut self.policies).remove(name);
+        }
     }
 
     /// What holds for every request, and what holds for those to `service` beside it.

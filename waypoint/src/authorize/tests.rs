@@ -112,8 +112,40 @@ fn a_policy_that_has_not_arrived_refuses_until_it_has() {
     let set = |guards: &Guards| std::ptr::from_ref::<Policies>(guards.of(Some(&service("s")))[1]);
     assert_eq!(set(&guards), set(&before), "what did not change is not made anew");
     guards.put(&names[0], None);
+    guards.settle(&[], std::iter::empty());
     guards.settle(&names, std::iter::empty());
     assert_eq!(ask(&guards), "rbac_access_denied_policy_missing[ns[foo]-policy[p]]", "of the proxy itself");
+}
+
+/// That it is gone may be heard before its service lists it no more.
+#[test]
+fn a_policy_that_is_gone_holds_until_nobody_lists_it() {
+    let of = |method| message("p", wire::Action::Allow, vec![field(wire::Attribute::Method, &[method])]);
+    let read = |message: &wire::Policy| Some(Arc::new(decode::policy(&message.encode_to_vec()).expect("readable")));
+    let names: [Arc<str>; 1] = ["foo/p".into()];
+    let listed = |guards: &mut Guards, names: &[Arc<str>]| guards.settle(&[], [(&service("s"), names)].into_iter());
+    let ask = |guards: &Guards, method| answer(guards, method, "/", PathNormalization::Base);
+    let mut guards = guards(&[of("GET")], &["foo/p"]);
+
+    guards.put(&names[0], None);
+    listed(&mut guards, &names);
+    assert_eq!(ask(&guards, "GET"), "200", "between the two");
+    assert_eq!(ask(&guards, "POST"), "rbac_access_denied_matched_policy[none]");
+    assert!(!guards.holds("foo/p"), "what comes in its place must not be kept out by it");
+
+    // Back again: it is as if it had never gone.
+    guards.put(&names[0], read(&of("POST")));
+    listed(&mut guards, &names);
+    assert_eq!([ask(&guards, "GET"), ask(&guards, "POST")], ["rbac_access_denied_matched_policy[none]", "200"]);
+    listed(&mut guards, &[]);
+    assert!(guards.holds("foo/p"), "who lists it may come after it");
+
+    listed(&mut guards, &names);
+    guards.put(&names[0], None);
+    listed(&mut guards, &[]);
+    assert_eq!(ask(&guards, "PUT"), "200", "listed no more");
+    listed(&mut guards, &names);
+    assert_eq!(ask(&guards, "GET"), "rbac_access_denied_policy_missing[ns[foo]-policy[p]]", "and forgotten");
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //! about answers, and connections that are not looked into.
 
 use lateen_types::id::SpiffeId;
-use lateen_waypoint::book::{Change, Kind, Protocol};
+use lateen_waypoint::book::{Change, Kind, Protocol, compile};
 use lateen_wire::proxy;
+use prost::Message as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -11,7 +12,7 @@ use tokio::{
 
 use crate::{
     endpoints::{echoing, raw},
-    rig::{Rig, Service, cluster, id, soon},
+    rig::{HOST, PORT, Rig, Service, cluster, id, soon},
 };
 
 const FORMAT: &str = "%REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% \
@@ -85,13 +86,34 @@ async fn grpc_and_upgrades_are_denied_in_their_own_way() {
 
 #[tokio::test]
 async fn a_policy_that_is_named_and_missing_refuses() {
-    let rig = serving(vec![policy(proxy::Action::Allow, &[(proxy::Attribute::Method, "GET")])]).await;
+    let rig = serving(vec![]).await;
     assert!(rig.exchange(&request("GET", "/", "")).await.starts_with("HTTP/1.1 200 "));
     drop(rig.record().await);
-    rig.shared.book.apply([Change::Removed { kind: Kind::Policy, name: "shop/p".into() }]);
+    let name = format!("shop/w/shop/{HOST}");
+    let port = proxy::Port { port: PORT.into(), protocol: proxy::Protocol::Http.into(), ..Default::default() };
+    let service = proxy::Service {
+        namespace: "shop".into(),
+        hostname: HOST.into(),
+        ports: vec![port],
+        policies: vec!["shop/p".to_owned()],
+        ..Default::default()
+    };
+    let told = compile::resource(Kind::Service, &name.as_str().into(), &service.encode_to_vec()).expect("readable");
+    rig.shared.book.apply([told]);
     assert!(rig.exchange(&request("GET", "/", "")).await.starts_with("HTTP/1.1 403 "));
     let line = rig.record().await;
     assert!(line.contains(" rbac_access_denied_policy_missing[ns[shop]-policy[p]] "), "{line}");
+}
+
+/// Its end, and its service's without it, are told one after the other, in whatever order.
+#[tokio::test]
+async fn a_policy_that_is_gone_refuses_nobody_it_let_in() {
+    let rig = serving(vec![policy(proxy::Action::Allow, &[(proxy::Attribute::Method, "GET")])]).await;
+    rig.shared.book.apply([Change::Removed { kind: Kind::Policy, name: "shop/p".into() }]);
+    assert!(rig.exchange(&request("GET", "/", "")).await.starts_with("HTTP/1.1 200 "));
+    assert!(rig.exchange(&request("POST", "/", "content-length: 0\r\n")).await.starts_with("HTTP/1.1 403 "));
+    rig.configure(Service { options: options(), ..Service::default() });
+    assert!(rig.exchange(&request("POST", "/", "content-length: 0\r\n")).await.starts_with("HTTP/1.1 200 "));
 }
 
 /// What an opaque connection to the service brings back of `ping`; nothing where it is refused.
