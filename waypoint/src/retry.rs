@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode};
+use lateen_types::retry::RetryOn;
 
 #[cfg(test)]
 mod tests;
@@ -43,32 +44,6 @@ const BACKOFF_FACTOR_MAX: u32 = 10;
 pub const CHOICES_MAX: u32 = 5;
 /// After so many attempts other localities come next, where the policy asks for it.
 pub const OTHER_LOCALITIES_AFTER: u32 = 2;
-
-/// What is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "each is one word of the user's list")]
-pub struct RetryOn {
-    /// `5xx`: such an answer, or none.
-    pub server_error: bool,
-    /// `gateway-error`: 502, 503, 504, or no answer.
-    pub gateway_error: bool,
-    /// `reset`: no answer.
-    pub reset: bool,
-    /// `reset-before-request`: no answer, and nothing of the request was sent.
-    pub reset_before_request: bool,
-    /// `connect-failure`: no connection came about.
-    pub connect_failure: bool,
-    /// `retriable-4xx`: 409.
-    pub retriable_4xx: bool,
-    /// `refused-stream`: HTTP/2 says that nothing was done.
-    pub refused_stream: bool,
-    /// `retriable-status-codes`.
-    pub status_codes: bool,
-    /// `retriable-headers`.
-    pub headers: bool,
-    /// `envoy-ratelimited`.
-    pub rate_limited: bool,
-}
 
 /// What became of one attempt.
 #[derive(Debug, Clone, Copy)]

@@ -38,7 +38,7 @@ use super::{
 use crate::{
     derive::{backing, gateway, host_matches, targets},
     facts::{
-        self, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, PeerAuthentication, Pod, Route,
+        self, AuthorizationPolicy, BackendTls, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, PeerAuthentication, Pod, Route,
         Service, ServiceEntry, VirtualService,
     },
 };
@@ -53,37 +53,10 @@ impl Graph {
                 self.world.nodes.set(&key, new);
                 dirty.extend(self.world.pods_on_node.of(&*key.name).cloned().map(Derived::Pod));
             }
-            Update::Pod(key, new) => {
-                self.gateway_of(&key, dirty);
-                let old = self.world.pods.find(&key).cloned();
-                self.world.set_pod(&key, new.clone());
-                self.gateway_of(&key, dirty);
-                if self.has_account_waypoints(&key.namespace) {
-                    [&old, &new].into_iter().flatten().for_each(|pod| self.selecting(&key, pod, dirty));
-                }
-                dirty.insert(Derived::Pod(key));
-            }
+            Update::Pod(key, new) => self.take_pod(key, new, dirty),
             Update::Service(key, new) => self.take_service(key, new, dirty),
-            Update::Slice(key, new) => {
-                let old = self.world.set_slice(&key, new.clone());
-                for slice in [&old, &new].into_iter().flatten().filter(|slice| !self.is_selected(slice)) {
-                    dirty.extend(pods_named(slice));
-                }
-                dirty.insert(Derived::Slice(key));
-            }
-            Update::Policy(key, new) => {
-                let old = self.world.set_policy(&key, new.clone());
-                for policy in [&old, &new].into_iter().flatten() {
-                    if let Some(selector) = &policy.selector {
-                        self.ruled(&key.namespace, selector, dirty);
-                    }
-                    for target in targets::asks(&key, policy) {
-                        dirty.extend(self.lookers.of(&Thing::Ruled(target)).cloned());
-                    }
-                }
-                dirty.extend(self.lookers.of(&Thing::Policies(key.namespace.clone())).cloned());
-                dirty.insert(Derived::Policy(key));
-            }
+            Update::Slice(key, new) => self.take_slice(key, new, dirty),
+            Update::Policy(key, new) => self.take_policy(key, new, dirty),
             Update::Peer(key, new) => self.take_peer(key, new, dirty),
             Update::Entry(key, new) => self.take_entry(key, new, dirty),
             Update::External(key, new) => {
@@ -104,13 +77,7 @@ impl Graph {
                 dirty.extend(self.lookers.of(&Thing::AllServers).cloned());
                 dirty.insert(Derived::ServersTold(key));
             }
-            Update::Backing(key, new) => {
-                let old = self.world.set_backing(&key, new.clone());
-                for service in [&old, &new].into_iter().flatten().flat_map(|one| backing::targets(&key, one)) {
-                    dirty.extend(self.lookers.of(&Thing::Backing(service)).cloned());
-                }
-                dirty.insert(Derived::BackingTold(key));
-            }
+            Update::Backing(key, new) => self.take_backing(key, new, dirty),
             Update::Credential(source, found) => {
                 // What nobody asks for any more is not kept.
                 if self.asked.contains(&source) {
@@ -119,6 +86,47 @@ impl Graph {
                 }
             }
         }
+    }
+
+    fn take_pod(&mut self, key: Key, new: Option<Arc<Pod>>, dirty: &mut Dirty) {
+        self.gateway_of(&key, dirty);
+        let old = self.world.pods.find(&key).cloned();
+        self.world.set_pod(&key, new.clone());
+        self.gateway_of(&key, dirty);
+        if self.has_account_waypoints(&key.namespace) {
+            [&old, &new].into_iter().flatten().for_each(|pod| self.selecting(&key, pod, dirty));
+        }
+        dirty.insert(Derived::Pod(key));
+    }
+
+    fn take_slice(&mut self, key: Key, new: Option<Arc<EndpointSlice>>, dirty: &mut Dirty) {
+        let old = self.world.set_slice(&key, new.clone());
+        for slice in [&old, &new].into_iter().flatten().filter(|slice| !self.is_selected(slice)) {
+            dirty.extend(pods_named(slice));
+        }
+        dirty.insert(Derived::Slice(key));
+    }
+
+    fn take_policy(&mut self, key: Key, new: Option<Arc<AuthorizationPolicy>>, dirty: &mut Dirty) {
+        let old = self.world.set_policy(&key, new.clone());
+        for policy in [&old, &new].into_iter().flatten() {
+            if let Some(selector) = &policy.selector {
+                self.ruled(&key.namespace, selector, dirty);
+            }
+            for target in targets::asks(&key, policy) {
+                dirty.extend(self.lookers.of(&Thing::Ruled(target)).cloned());
+            }
+        }
+        dirty.extend(self.lookers.of(&Thing::Policies(key.namespace.clone())).cloned());
+        dirty.insert(Derived::Policy(key));
+    }
+
+    fn take_backing(&mut self, key: Key, new: Option<Arc<BackendTls>>, dirty: &mut Dirty) {
+        let old = self.world.set_backing(&key, new.clone());
+        for service in [&old, &new].into_iter().flatten().flat_map(|one| backing::targets(&key, one)) {
+            dirty.extend(self.lookers.of(&Thing::Backing(service)).cloned());
+        }
+        dirty.insert(Derived::BackingTold(key));
     }
 
     /// What is said of a Gateway's pods is said of it.

@@ -8,6 +8,7 @@ pub mod id;
 pub mod intern;
 pub mod label;
 pub mod name;
+pub mod retry;
 
 /// Why a string is not one of our words. Says which word, what was given and how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -40,6 +40,8 @@ pub enum Carrier {
         name: Box<str>,
         /// Its path.
         path: Box<str>,
+        /// Whether it says how long it lasts; else clients forget it with their own session.
+        says_lifetime: bool,
     },
     /// A header, in both directions.
     Header(HeaderName),
@@ -130,9 +132,9 @@ impl Session {
                     answer.insert(name.clone(), value);
                 }
             }
-            Carrier::Cookie { name, path } => {
+            Carrier::Cookie { name, path, says_lifetime } => {
                 let mut text = format!("{name}=\"{token}\"");
-                if let Some(lifetime) = self.lifetime {
+                if let Some(lifetime) = self.lifetime.filter(|_| *says_lifetime) {
                     text.push_str(&format!("; Max-Age={}", lifetime.as_secs()));
                 }
                 if !path.is_empty() {

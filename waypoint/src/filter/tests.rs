@@ -298,12 +298,15 @@ fn only_our_own_tokens_open() {
 #[test]
 fn tokens_travel_in_cookies_or_headers() {
     let by = |carrier: Carrier, lifetime| Session { carrier, lifetime, key: "key".into() };
-    let carrier = Carrier::Cookie { name: "sid".into(), path: "/a".into() };
+    let carrier = Carrier::Cookie { name: "sid".into(), path: "/a".into(), says_lifetime: true };
+    let forgotten = Carrier::Cookie { name: "sid".into(), path: "/a".into(), says_lifetime: false };
     let mut answer = HeaderMap::new();
     by(carrier.clone(), Some(Duration::from_secs(60))).write("token", &mut answer);
     by(carrier.clone(), None).write("token", &mut answer);
+    by(forgotten, Some(Duration::from_secs(60))).write("token", &mut answer);
     let written: Vec<_> = answer.get_all("set-cookie").iter().collect();
-    assert_eq!(written, ["sid=\"token\"; Max-Age=60; Path=/a; HttpOnly", "sid=\"token\"; Path=/a; HttpOnly"]);
+    let short = "sid=\"token\"; Path=/a; HttpOnly";
+    assert_eq!(written, ["sid=\"token\"; Max-Age=60; Path=/a; HttpOnly", short, short]);
     let cookies = map(&[("cookie", "a=1; sidx=0; sid=\"to=ken\"; b"), ("cookie", "sid=second")]);
     assert_eq!(by(carrier, None).token(&cookies), Some(&b"to=ken"[..]));
     assert_eq!((cookie(&cookies, "a"), cookie(&cookies, "b"), cookie(&cookies, "c")), (Some(&b"1"[..]), None, None));

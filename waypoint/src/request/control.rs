@@ -6,8 +6,9 @@
 use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use lateen_types::retry::RetryOn;
 
-use crate::retry::{BACKOFF, Retry, RetryOn};
+use crate::retry::{BACKOFF, Retry};
 
 const PREFIX: &str = "x-envoy-";
 static TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-ms");
@@ -93,7 +94,10 @@ fn read(headers: &mut HeaderMap) -> Asked {
         ..Asked::default()
     };
     for name in [&RETRY_ON, &RETRY_GRPC_ON] {
-        words(headers, name).iter().for_each(|word| asked.condition(word));
+        for word in words(headers, name) {
+            // Others mean nothing.
+            let _is_known = asked.on.ask(&word, &mut asked.grpc);
+        }
     }
     asked
 }
@@ -127,29 +131,6 @@ fn grpc_timeout(value: &HeaderValue) -> Option<Duration> {
 }
 
 impl Asked {
-    /// One word of the lists of what is tried again; others than these mean nothing.
-    fn condition(&mut self, word: &str) {
-        let on = &mut self.on;
-        match word {
-            "5xx" => on.server_error = true,
-            "gateway-error" => on.gateway_error = true,
-            "reset" => on.reset = true,
-            "reset-before-request" => on.reset_before_request = true,
-            "connect-failure" => on.connect_failure = true,
-            "retriable-4xx" => on.retriable_4xx = true,
-            "refused-stream" => on.refused_stream = true,
-            "retriable-status-codes" => on.status_codes = true,
-            "retriable-headers" => on.headers = true,
-            "envoy-ratelimited" => on.rate_limited = true,
-            "cancelled" => self.grpc.push(1),
-            "deadline-exceeded" => self.grpc.push(4),
-            "resource-exhausted" => self.grpc.push(8),
-            "internal" => self.grpc.push(13),
-            "unavailable" => self.grpc.push(14),
-            _ => {}
-        }
-    }
-
     fn asks_for_retries(&self) -> bool {
         self.on != RetryOn::default() || !self.grpc.is_empty()
     }

@@ -1,17 +1,13 @@
 //! When a request is tried again.
 
 use lateen_cluster::api::Retries;
+use lateen_types::retry::{RetryOn, grpc};
 use lateen_wire::proxy as wire;
 
 use crate::derive::destination::on_wire;
 
 /// Tries after the first, where nothing else is said.
 const ATTEMPTS: u32 = 2;
-const CANCELLED: u32 = 1;
-const DEADLINE_EXCEEDED: u32 = 4;
-const RESOURCE_EXHAUSTED: u32 = 8;
-const INTERNAL: u32 = 13;
-const UNAVAILABLE: u32 = 14;
 
 /// Where a route says nothing: what surely was not begun is tried again elsewhere.
 pub fn usual() -> wire::Retry {
@@ -24,7 +20,7 @@ pub(crate) fn usual_on() -> wire::RetryOn {
         connect_failure: true,
         refused_stream: true,
         status_codes: true,
-        grpc: vec![CANCELLED, UNAVAILABLE],
+        grpc: vec![grpc::CANCELLED, grpc::UNAVAILABLE],
         ..wire::RetryOn::default()
     }
 }
@@ -49,32 +45,28 @@ pub(super) fn derive(written: Option<&Retries>) -> Option<wire::Retry> {
 }
 
 fn conditions(text: &str, retry: &mut wire::Retry) {
-    let mut on = wire::RetryOn::default();
+    let (mut on, mut grpc) = (RetryOn::default(), Vec::new());
     for word in text.split(',').map(str::trim) {
-        match word {
-            "5xx" => on.server_error = true,
-            "gateway-error" => on.gateway_error = true,
-            "reset" => on.reset = true,
-            "reset-before-request" => on.reset_before_request = true,
-            "connect-failure" => on.connect_failure = true,
-            "retriable-4xx" => on.retriable_4xx = true,
-            "refused-stream" => on.refused_stream = true,
-            "retriable-status-codes" => on.status_codes = true,
-            "retriable-headers" => on.headers = true,
-            "envoy-ratelimited" => on.rate_limited = true,
-            "cancelled" => on.grpc.push(CANCELLED),
-            "deadline-exceeded" => on.grpc.push(DEADLINE_EXCEEDED),
-            "internal" => on.grpc.push(INTERNAL),
-            "resource-exhausted" => on.grpc.push(RESOURCE_EXHAUSTED),
-            "unavailable" => on.grpc.push(UNAVAILABLE),
-            other => {
-                // Admission refuses other words.
-                if let Some(code) = other.parse().ok().filter(|code| (100..=599).contains(code)) {
-                    on.status_codes = true;
-                    retry.status_codes.push(code);
-                }
-            }
+        if on.ask(word, &mut grpc) {
+            continue;
+        }
+        // Admission refuses other words.
+        if let Some(code) = word.parse().ok().filter(|code| (100..=599).contains(code)) {
+            on.status_codes = true;
+            retry.status_codes.push(code);
         }
     }
-    retry.on = Some(on);
+    retry.on = Some(wire::RetryOn {
+        server_error: on.server_error,
+        gateway_error: on.gateway_error,
+        reset: on.reset,
+        reset_before_request: on.reset_before_request,
+        connect_failure: on.connect_failure,
+        retriable_4xx: on.retriable_4xx,
+        refused_stream: on.refused_stream,
+        status_codes: on.status_codes,
+        headers: on.headers,
+        rate_limited: on.rate_limited,
+        grpc,
+    });
 }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
+use lateen_types::retry::{RetryOn, grpc};
 use lateen_wire::proxy as wire;
 
 use super::{
@@ -22,7 +23,7 @@ use crate::{
         rewrite::{PathRewrite, RegexRewrite, Rewrite},
         session::{Carrier, Session},
     },
-    retry::{BACKOFF, Retry, RetryOn},
+    retry::{BACKOFF, Retry},
     route::{HttpMatch, RouteTable},
 };
 
@@ -207,8 +208,7 @@ pub(super) fn default_retry() -> Retry {
         on: RetryOn { connect_failure: true, refused_stream: true, ..RetryOn::default() },
         status_codes: Box::default(),
         response_headers: Box::default(),
-        // CANCELLED and UNAVAILABLE.
-        grpc: Box::new([1, 14]),
+        grpc: Box::new([grpc::CANCELLED, grpc::UNAVAILABLE]),
         backoff: BACKOFF,
         avoid_previous: true,
         other_localities: false,
@@ -233,7 +233,9 @@ fn session(from: wire::SessionPersistence) -> Result<Session, DecodeError> {
     use wire::session_persistence::By;
     let carrier = match required("by", from.by)? {
         By::Cookie(name) if name.is_empty() => return Err(bad_text("cookie", "", "the name of a cookie")),
-        By::Cookie(name) => Carrier::Cookie { name: name.into(), path: from.path.into() },
+        By::Cookie(name) => {
+            Carrier::Cookie { name: name.into(), path: from.path.into(), says_lifetime: !from.session_cookie }
+        }
         By::Header(name) => Carrier::Header(header_name("header", &name)?),
     };
     Ok(Session { carrier, lifetime: time("lifetime", from.lifetime)?, key: from.key.into() })
