@@ -290,6 +290,7 @@ impl Rooms {
             asked: following,
             found: self.stores.credentials.clone(),
             inbox: parts.inbox.clone(),
+            sessions: config.mesh.sessions.clone(),
         };
         background("looking at Secrets", credentials.run(), owners);
         let publisher = Publisher {

@@ -3,7 +3,8 @@
 //!
 //! In: which are asked for, as `graph` says. Out: what was found, and word of each change in the inbox.
 //! They are asked for again and again, not watched: a watch takes the right to read all Secrets of the cluster at once,
-//! where this takes a name. Absent on purpose: who is given what (see `graph::credentials`). Nothing found is ever logged.
+//! where this takes a name. The one Secret that is made where it is missing is our own, which session keys are derived
+//! from: 32 random bytes, as soon as a route keeps sessions. Absent on purpose: who is given what (see `graph::credentials`). Nothing found is ever logged.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,8 +14,12 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use k8s_openapi::{NamespaceResourceScope, api::core::v1 as core};
-use kube::{Api, Client, Resource, api::GetParams};
+use k8s_openapi::{ByteString, NamespaceResourceScope, api::core::v1 as core};
+use kube::{
+    Api, Client, Resource,
+    api::{GetParams, ObjectMeta, PostParams},
+};
+use lateen_cluster::store::Key;
 use lateen_rt::{deadline::within, inbox::Inbox};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -24,7 +29,7 @@ use tokio::{
 };
 
 use crate::{
-    facts::{Credential, Lookup, Source},
+    facts::{Credential, Lookup, SessionSecret, Source},
     watch::Change,
 };
 
@@ -57,6 +62,8 @@ pub struct Credentials {
     pub found: Found,
     /// Where changes are told.
     pub inbox: Inbox<Change>,
+    /// The Secret that is made where it is missing.
+    pub sessions: Key,
 }
 
 /// How often each is looked at.
@@ -66,6 +73,7 @@ const PER_SECOND: u32 = 50;
 /// As many as are looked at at a time.
 const LOOKS_MAX: usize = 8;
 const API_TIMEOUT: Duration = Duration::from_secs(10);
+const SECRET_TYPE: &str = "lateen.io/session-secret";
 
 impl Credentials {
     /// Looks, for ever.
@@ -100,7 +108,10 @@ impl Credentials {
         let found = match &source {
             Source::Secret(key) => {
                 let api: Api<core::Secret> = Api::namespaced(self.client.clone(), &key.namespace);
-                one(&api, &key.name, Credential::of_secret).await
+                match one(&api, &key.name, Credential::of_secret).await {
+                    Some(Lookup::Absent) if *key == self.sessions => made(&api, &key.name).await,
+                    found => found,
+                }
             }
             Source::ConfigMap(key) => {
                 let api: Api<core::ConfigMap> = Api::namespaced(self.client.clone(), &key.namespace);
@@ -118,6 +129,27 @@ impl Credentials {
 
 fn pause(asked: usize) -> Duration {
     EVERY.max(Duration::from_secs(1) * u32::try_from(asked).unwrap_or(u32::MAX) / PER_SECOND)
+}
+
+/// Makes the Secret that session keys are derived from, and says what is there then: perhaps somebody else was quicker.
+async fn made(api: &Api<core::Secret>, name: &str) -> Option<Lookup> {
+    let secret = ByteString(rand::random::<[u8; SessionSecret::BYTES]>().to_vec());
+    let secret = core::Secret {
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+        type_: Some(SECRET_TYPE.to_owned()),
+        data: Some([(SessionSecret::FIELD.to_owned(), secret)].into()),
+        ..core::Secret::default()
+    };
+    let params = PostParams::default();
+    match within("making the session secret", API_TIMEOUT, api.create(&params, &secret)).await {
+        Ok(Ok(_)) => tracing::info!(name, "made the Secret that session keys are derived from"),
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
+        Ok(Err(kube::Error::Api(status))) => {
+            return Some(Lookup::Denied(format!("it is not there and cannot be made: {}", status.message)));
+        }
+        Ok(Err(_)) | Err(_) => return None,
+    }
+    one(api, name, Credential::of_secret).await
 }
 
 /// What there is; nothing where nobody can say. An error's own words might quote what could not be decoded.

@@ -30,7 +30,7 @@ use crate::{
         hash::{self, Hashed},
         policy::{Balancing, HashKey},
     },
-    book::{Book, Cluster, Protocol, TrafficPolicy, Upstream, cluster::Resolution},
+    book::{self, Book, Cluster, Forward, Protocol, TrafficPolicy, Upstream, cluster::Resolution},
     filter::session::{Sealer, Session},
     lane::Lane,
     request::Context,
@@ -225,6 +225,19 @@ fn key(context: &Context, cluster: &Cluster, parts: &Parts) -> (Option<u64>, Opt
         },
         (hash, _) => (hash, None),
     }
+}
+
+/// The dice that choose the destination at which the client's session is, where there are several: a share is of new
+/// sessions.
+pub fn remembered(context: &Context, forward: &Forward, headers: &HeaderMap) -> Option<u64> {
+    let session = forward.session.as_deref().filter(|_| forward.destinations().len() > 1)?;
+    let token = session.token(headers)?;
+    let sealer = context.book.credential(&session.key).ok()?.sealer.as_ref()?;
+    let now = since_1970();
+    forward.dice_of(|one| match &one.to {
+        book::Target::Upstream(upstream) => sealer.open(token, upstream, now).is_some(),
+        book::Target::Invalid(_) | book::Target::Redirect(_) => false,
+    })
 }
 
 /// What seals the route's tokens. Without it clients would silently lose their endpoints: the request is refused.

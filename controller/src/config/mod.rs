@@ -83,6 +83,10 @@ pub struct ConfigError {
     pub reason: String,
 }
 
+/// What seals sessions is derived from this Secret of the control plane's namespace, whatever the revision: clients of a
+/// gateway keep their endpoints while it passes from one revision to the next.
+const SESSION_SECRET: &str = "lateen-session-secret";
+
 impl Config {
     /// Reads the process's environment.
     #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
@@ -115,6 +119,7 @@ impl Config {
                 sight: Sight::default(),
                 shown: crate::derive::Shown::default(),
                 proxies: crate::derive::proxy::Defaults::default(),
+                sessions: Key::new(&namespace, SESSION_SECRET),
             },
             revision: or("REVISION", ""),
             identity: find("POD_NAME").unwrap_or_else(|| format!("controller-{:016x}", rand::random::<u64>())),

@@ -61,6 +61,8 @@ pub struct Mesh {
     pub shown: Shown,
     /// What holds for the requests of all waypoints.
     pub proxies: proxy::Defaults,
+    /// The Secret that what seals sessions is derived from.
+    pub sessions: Key,
 }
 
 /// Who sees traffic rules that say nothing of it: `exportTo` as it would be written.

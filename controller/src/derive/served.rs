@@ -25,6 +25,14 @@ pub fn destinations(service: &wire::Service) -> impl Iterator<Item = ServiceName
     http.chain(tcp).map(name_of)
 }
 
+/// Whether any of these routes keeps clients with their endpoints.
+pub fn keep_sessions<'a>(mut routes: impl Iterator<Item = &'a wire::HttpRoute>) -> bool {
+    routes.any(|route| match &route.action {
+        Some(http_route::Action::Forward(forward)) => forward.session.is_some(),
+        Some(http_route::Action::Redirect(_) | http_route::Action::Direct(_)) | None => false,
+    })
+}
+
 /// The service that is sent to.
 pub fn name_of(to: &wire::Upstream) -> ServiceName {
     ServiceName::new(&to.namespace, &to.hostname)

@@ -28,6 +28,7 @@ pub(crate) fn mesh() -> Mesh {
         sight: crate::derive::visible::Sight::default(),
         shown: crate::derive::Shown::default(),
         proxies: crate::derive::proxy::Defaults::default(),
+        sessions: Key::new("istio-system", "lateen-session-secret"),
     }
 }
 

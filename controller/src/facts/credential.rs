@@ -36,6 +36,37 @@ pub struct Credential {
     pub authorities: Option<Result<String, String>>,
     /// Lists of what was revoked.
     pub revoked: String,
+    /// What session keys are derived from, where it holds that; or why it cannot be used.
+    pub sessions: Option<Result<SessionSecret, String>>,
+}
+
+/// What session keys are derived from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionSecret(Vec<u8>);
+
+impl fmt::Debug for SessionSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionSecret")
+    }
+}
+
+impl SessionSecret {
+    /// As many bytes as are drawn; fewer could be guessed.
+    pub const BYTES: usize = 32;
+    /// The Secret's field.
+    pub const FIELD: &str = "session-secret";
+
+    fn judged(bytes: &[u8]) -> Result<Self, String> {
+        match bytes.len() >= Self::BYTES {
+            true => Ok(Self(bytes.to_vec())),
+            false => Err(format!("{}: it holds less than {} bytes", Self::FIELD, Self::BYTES)),
+        }
+    }
+
+    /// The bytes, for nobody to see.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Credential {
@@ -86,7 +117,11 @@ impl Credential {
             let found = names.into_iter().find_map(|name| data.and_then(|data| data.get(name)));
             found.map(|ByteString(bytes)| String::from_utf8_lossy(bytes).into_owned())
         };
-        Self::judged((text(CHAIN), text(KEY)), text(AUTHORITIES), text(REVOKED))
+        let sessions = data.and_then(|data| data.get(SessionSecret::FIELD));
+        Self {
+            sessions: sessions.map(|ByteString(bytes)| SessionSecret::judged(bytes)),
+            ..Self::judged((text(CHAIN), text(KEY)), text(AUTHORITIES), text(REVOKED))
+        }
     }
 
     /// Of a ConfigMap, which holds authorities only.
@@ -119,9 +154,9 @@ impl Credential {
         match revoked {
             Some(text) if !is_readable(&text) => {
                 let why = "ca.crl: it is no PEM text of revoked certificates".to_owned();
-                Self { pair, authorities: Some(Err(why)), revoked: String::new() }
+                Self { pair, authorities: Some(Err(why)), ..Self::default() }
             }
-            revoked => Self { pair, authorities, revoked: revoked.unwrap_or_default() },
+            revoked => Self { pair, authorities, revoked: revoked.unwrap_or_default(), sessions: None },
         }
     }
 

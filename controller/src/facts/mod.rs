@@ -28,7 +28,7 @@ use lateen_types::label::Labels;
 pub use attached::{CONTROLLER, ReferenceGrant, Route, RouteKind, is_controller};
 pub use backing::BackendTls;
 pub use common::Common;
-pub use credential::{Credential, Lookup, Pair, Source};
+pub use credential::{Credential, Lookup, Pair, SessionSecret, Source};
 pub use entry::{EndpointPlace, EntryPort, Export, External, Resolution, ServiceEntry, WorkloadEntry};
 pub use gateway::{
     AllowedFrom, Gateway, GatewayClass, GatewayListener, GatewayPlace, InboundBinding, REMOTE_CLASS, Traffic,

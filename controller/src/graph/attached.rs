@@ -15,7 +15,8 @@ use crate::{
     derive::{
         attached::{self, Look, Problem, Ranked},
         backend::{Backend, Port, ServiceName},
-        gate::{attach::Gate, judge},
+        credential::{self, Trouble},
+        gate::{Secrets, attach::Gate, judge},
         served::Routes,
         word::{Truth, Word},
     },
@@ -55,6 +56,20 @@ impl Look for Eyes<'_> {
 
     fn host(&self, hostname: &str) -> Option<Backend> {
         crate::derive::route::Look::service(self, hostname)
+    }
+
+    fn session_key(&self) -> (String, Option<Problem>) {
+        let wanted = self.graph.sessions();
+        let [source] = wanted.sources() else { return (String::new(), None) };
+        let found = credential::sessions_in(source, &|source| Secrets::look(self, source));
+        let problem = found.err().and_then(|trouble| match trouble {
+            Trouble::Pending => None,
+            Trouble::Unusable(why) => Some(Problem {
+                reason: "NoSessionKey",
+                message: format!("requests are refused while sessions cannot be sealed: {why}"),
+            }),
+        });
+        (wanted.name_at(self.gateway), problem)
     }
 
     fn lets(&self, (kind, namespace): (RouteKind, &str), (group, to_kind, to): (&str, &str, &Key)) -> bool {

@@ -62,10 +62,15 @@ impl Graph {
             return Made::default();
         }
         let looked_at = need.wanted.sources().iter().cloned().map(Thing::Credential).collect();
-        let made = credential::derive(&need.wanted, &|source| self.looked_up(source));
+        let made = credential::derive(&need.gateway, &need.wanted, &|source| self.looked_up(source));
         let name = need.wanted.name_at(&need.gateway);
         let resource = made.map(|made| resource::own(type_url::CREDENTIAL, &name, &made, &need.gateway));
         Made { resources: resource.into_iter().collect(), looked_at, ..Made::default() }
+    }
+
+    /// What a proxy needs that keeps clients with their endpoints.
+    pub(super) fn sessions(&self) -> Wanted {
+        Wanted::Sessions(Source::Secret(self.mesh.sessions.clone()))
     }
 
     pub(super) fn looked_up(&self, source: &Source) -> Lookup {

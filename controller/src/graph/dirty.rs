@@ -38,8 +38,8 @@ use super::{
 use crate::{
     derive::{backing, gateway, host_matches, targets},
     facts::{
-        self, AuthorizationPolicy, BackendTls, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace, PeerAuthentication, Pod, Route,
-        Service, ServiceEntry, VirtualService,
+        self, AuthorizationPolicy, BackendTls, DestinationRule, EndpointSlice, Gateway, GatewayClass, Namespace,
+        PeerAuthentication, Pod, Route, Service, ServiceEntry, VirtualService,
     },
 };
 

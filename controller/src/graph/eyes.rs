@@ -18,7 +18,7 @@ use crate::{
 /// The eyes of one Gateway's proxies; what they look for is noted.
 pub(super) struct Eyes<'a> {
     pub(super) graph: &'a Graph,
-    gateway: &'a Key,
+    pub(super) gateway: &'a Key,
     /// The labels of its pods.
     labels: Labels,
     pub(super) looked: &'a Looked,

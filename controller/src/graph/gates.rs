@@ -87,7 +87,8 @@ impl Graph {
         labels.retain(|label, _| self.world.label_keys.contains(label));
         let to = |service| Place { gateway: key.clone(), service };
         let uses = gate::destinations(&listeners).map(to).collect();
-        let wanted: BTreeSet<Wanted> = own.wanted.into_iter().chain(selecting.wanted).collect();
+        let mut wanted: BTreeSet<Wanted> = own.wanted.into_iter().chain(selecting.wanted).collect();
+        wanted.extend(gate::keep_sessions(&listeners).then(|| self.sessions()));
         let facing = proxy::Facing {
             listeners,
             policies: guards.iter().map(Guard::name).collect(),

@@ -36,12 +36,15 @@ impl Graph {
         let service = served::derive(&backend, policies, &mut |port| eyes.routes(&backend, port));
         let to = |service| Place { gateway: place.gateway.clone(), service };
         let uses = served::destinations(&service).map(to).collect();
+        let keeps = served::keep_sessions(service.ports.iter().flat_map(|port| &port.http));
+        let needs = keeps.then(|| Need { gateway: place.gateway.clone(), wanted: self.sessions() });
         let name = proxy::name_at(&place.gateway, &place.service);
         let served = resource::own(type_url::SERVICE, &name, &service, &place.gateway);
         Made {
             resources: guards.iter().map(Guard::resource).chain([served]).collect(),
             looked_at: taken(looked),
             uses,
+            needs: needs.into_iter().collect(),
             ..Made::default()
         }
     }

@@ -4,6 +4,7 @@ mod attached;
 mod gates;
 mod guards;
 mod rules;
+mod sessions;
 mod show;
 mod waypoints;
 

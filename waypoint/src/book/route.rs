@@ -113,6 +113,11 @@ impl Forward {
         choose(&self.destinations, dice)
     }
 
+    /// The dice that choose the first destination for which `asked` holds.
+    pub fn dice_of(&self, asked: impl FnMut(&&Weighted) -> bool) -> Option<u64> {
+        self.destinations.iter().find(asked).map(|found| found.until.saturating_sub(1))
+    }
+
     /// What becomes of path and authority on the way to `destination`.
     pub fn rewrite_for<'a>(&'a self, destination: &'a Weighted) -> Option<&'a Rewrite> {
         destination.rewrite.as_deref().or(self.rewrite.as_deref())

@@ -65,6 +65,9 @@ pub async fn forward(
     forward: &Forward,
     (request, asked): (Request<Incoming>, Asked),
 ) -> Served {
+    if let Some(dice) = pick::remembered(context, forward, request.headers()) {
+        context.dice = dice;
+    }
     let Some(chosen) = forward.choose(context.dice) else {
         let status = StatusCode::from_u16(forward.empty_status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         return Local::no_cluster(status).into();

@@ -104,6 +104,15 @@ pub async fn echoing(rig: &Rig) -> Endpoint {
     raw(rig, |stream| http(stream, echo)).await
 }
 
+/// An endpoint that answers with these words.
+pub async fn saying(rig: &Rig, words: String) -> Endpoint {
+    let answer = move |_request: Request<Incoming>| {
+        let words = words.clone();
+        async move { Response::new(Full::<Bytes>::new(words.into())) }
+    };
+    raw(rig, move |stream| http(stream, answer.clone())).await
+}
+
 /// What stands in for an endpoint's ztunnel: takes tunnels on port 15008 of `ip` as `identity`, and gives each to `serve`.
 pub async fn tunnels<F>(rig: &Rig, ip: &str, identity: SpiffeId, serve: impl Fn(Tunnel) -> F + Send + Sync + 'static)
 where

@@ -42,6 +42,12 @@ use tokio::{
 pub const HOST: &str = "echo.shop.svc.cluster.local";
 pub const VIP: &str = "10.96.0.1";
 pub const PORT: u16 = 80;
+/// A second one of it, which only those know that send there.
+pub const OTHER_PORT: u16 = 81;
+
+fn service_port(port: u16) -> workload::Port {
+    workload::Port { service_port: port.into(), target_port: port.into(), app_protocol: 0 }
+}
 
 /// Waits for something that must happen soon, on a loaded machine too.
 pub async fn soon<T>(what: &'static str, wait: impl Future<Output = T>) -> T {
@@ -231,7 +237,7 @@ impl Rig {
             namespace: "shop".into(),
             hostname: HOST.into(),
             addresses: vec![address(VIP.parse().expect("an address"))],
-            ports: vec![workload::Port { service_port: PORT.into(), target_port: PORT.into(), app_protocol: 0 }],
+            ports: [PORT, OTHER_PORT].map(service_port).into(),
             ..Default::default()
         };
         let old: Vec<String> =

@@ -7,6 +7,7 @@
 mod backends;
 mod filters;
 mod matching;
+mod session;
 
 use lateen_cluster::{api::RouteRule, store::Key};
 use lateen_wire::proxy as wire;
@@ -21,6 +22,8 @@ pub trait Look {
     fn service(&self, key: &Key) -> Option<Backend>;
     /// The service of this full name, as the proxy sees it.
     fn host(&self, hostname: &str) -> Option<Backend>;
+    /// The name under which the proxy is sent what seals sessions; or why there is none.
+    fn session_key(&self) -> (String, Option<Problem>);
     /// Whether a grant in the namespace of `to` lets routes of `kind` in `namespace` name it: group, kind and place.
     fn lets(&self, from: (RouteKind, &str), to: (&str, &str, &Key)) -> bool;
 }
@@ -99,16 +102,13 @@ fn requests(
     route: &Route,
     made: &mut Made,
 ) -> Result<(), Problem> {
-    if rule.session_persistence.is_some() {
-        let what = ".sessionPersistence is not supported; use consistentHash of a DestinationRule";
-        return Err(context.problem("UnsupportedValue", what));
-    }
     let filters = filters::derive(context, &rule.filters, &mut made.unresolved)?;
     let backends = backends::derive(context, &rule.backend_refs, &mut made.unresolved)?;
     let name = match rule.name.as_str() {
         "" => format!("{}.{}.{at}", context.key.namespace, context.key.name),
         name => name.to_owned(),
     };
+    let session = session_of(context, rule, (at, &mut made.unresolved))?;
     let everything = lateen_cluster::api::RouteMatch::default();
     let matches = if rule.matches.is_empty() { std::slice::from_ref(&everything) } else { &rule.matches };
     for one in matches {
@@ -125,6 +125,7 @@ fn requests(
                     rewrite,
                     mirrors: filters.mirrors.clone(),
                     empty_status: backends::INVALID,
+                    session: session.clone(),
                     ..timing(rule)
                 })
             }
@@ -146,6 +147,20 @@ fn requests(
         });
     }
     Ok(())
+}
+
+/// Whether clients stay with their endpoints. While there is nothing to seal their sessions with, requests are refused,
+/// and the author is told.
+fn session_of(
+    context: &Context<'_>,
+    rule: &RouteRule,
+    (at, unresolved): (usize, &mut Vec<Problem>),
+) -> Result<Option<wire::SessionPersistence>, Problem> {
+    let Some(written) = &rule.session_persistence else { return Ok(None) };
+    let (key, problem) = context.look.session_key();
+    unresolved.extend(problem);
+    let place = format!("{}/{}/{at}", context.kind.as_str(), context.key);
+    session::derive(context, written, (key, &place)).map(Some)
 }
 
 /// A backend's own time is that of each try where there are others, else of the request.

@@ -125,6 +125,22 @@ pub fn destinations(listeners: &[wire::Listener]) -> impl Iterator<Item = super:
     found.into_iter()
 }
 
+/// Whether any route at a listener keeps clients with their endpoints.
+pub fn keep_sessions(listeners: &[wire::Listener]) -> bool {
+    let keep = |hosts: &wire::VirtualHosts| served::keep_sessions(hosts.hosts.iter().flat_map(|host| &host.routes));
+    listeners.iter().any(|listener| match &listener.kind {
+        Some(Kind::Http(hosts)) => keep(hosts),
+        Some(Kind::Tls(hosts)) => hosts.hosts.iter().any(|host| match &host.then {
+            Some(Then::Terminate(ended)) => match &ended.then {
+                Some(wire::terminate::Then::Http(hosts)) => keep(hosts),
+                Some(wire::terminate::Then::Tcp(_)) | None => false,
+            },
+            Some(Then::Passthrough(_)) | None => false,
+        }),
+        Some(Kind::Tcp(_)) | None => false,
+    })
+}
+
 fn http(hosts: &wire::VirtualHosts, found: &mut Vec<super::backend::ServiceName>) {
     let routes = hosts.hosts.iter().flat_map(|host| &host.routes);
     found.extend(routes.flat_map(served::of_http).map(served::name_of));

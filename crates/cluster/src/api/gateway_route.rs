@@ -57,7 +57,48 @@ pub struct RouteRule {
     /// Tried again.
     pub retry: Option<RouteRetry>,
     /// Kept at one endpoint.
-    pub session_persistence: Option<serde_json::Value>,
+    pub session_persistence: Option<SessionPersistence>,
+}
+
+/// How a client stays with its endpoint, in the words of the API's releases before and after 1.7.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SessionPersistence {
+    /// `Cookie` or `Header`; absent is the former.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// The name of the cookie or header; since 1.7 it is within `cookie` or `header`.
+    pub session_name: Option<String>,
+    /// How long a session lasts.
+    pub absolute_timeout: Option<Duration>,
+    /// Not in the API any more.
+    pub idle_timeout: Option<Duration>,
+    /// What a cookie says; since 1.7 it is called `cookie`.
+    pub cookie_config: Option<SessionCookie>,
+    /// What a cookie says.
+    pub cookie: Option<SessionCookie>,
+    /// Which header.
+    pub header: Option<SessionHeader>,
+}
+
+/// What the cookie of a session says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SessionCookie {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its path; absent is `/`.
+    pub path: Option<String>,
+    /// `Session` or `Permanent`; absent is the former.
+    pub lifetime_type: Option<String>,
+}
+
+/// The header of a session.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SessionHeader {
+    /// Its name.
+    pub name: String,
 }
 
 /// Which requests; all parts hold.

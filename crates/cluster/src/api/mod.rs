@@ -36,7 +36,7 @@ pub use gateway::{
 pub use gateway_route::{
     BackendRef, Filter, Fraction, GrantFrom, GrantTo, GrpcMethod, HeaderModifier, Method, NamedMatch, ParentRef,
     PathModifier, ReferenceGrantSpec, RequestMirror, RequestRedirect, RouteCors, RouteMatch, RouteRetry, RouteRule,
-    RouteSpec, Timeouts, TypedValue, UrlRewrite,
+    RouteSpec, SessionCookie, SessionHeader, SessionPersistence, Timeouts, TypedValue, UrlRewrite,
 };
 pub use peer_authentication::{MutualTls, MutualTlsMode, PeerAuthentication, PeerAuthenticationSpec};
 pub use service_entry::{

@@ -57,8 +57,8 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
     field(RULES, "retryBudget.budgetInterval", Ignored("what is under way at the moment counts")),
     field(
         OF_REQUESTS,
-        "rules[].sessionPersistence",
-        Refused("the route is not accepted; use consistentHash of a DestinationRule"),
+        "rules[].sessionPersistence.idleTimeout",
+        Refused("the route is not accepted, since a session would outlast it; write absoluteTimeout"),
     ),
     field(
         OF_REQUESTS,

@@ -18,7 +18,11 @@ pub(super) const PATHS: &[(&str, &str)] = &[
          rules[].backendRefs[].filters[].urlRewrite rules[].backendRefs[].filters[].requestMirror \
          rules[].backendRefs[].filters[].cors rules[].timeouts.request rules[].timeouts.backendRequest \
          rules[].retry.codes rules[].retry.attempts rules[].retry.backoff rules[].retry.budget \
-         rules[].sessionPersistence",
+         rules[].sessionPersistence.type rules[].sessionPersistence.sessionName \
+         rules[].sessionPersistence.absoluteTimeout rules[].sessionPersistence.idleTimeout \
+         rules[].sessionPersistence.cookieConfig.lifetimeType rules[].sessionPersistence.cookie.name \
+         rules[].sessionPersistence.cookie.path rules[].sessionPersistence.cookie.lifetimeType \
+         rules[].sessionPersistence.header.name",
     ),
     (
         "GRPCRoute",
@@ -28,7 +32,11 @@ pub(super) const PATHS: &[(&str, &str)] = &[
          rules[].filters[].requestMirror rules[].filters[].extensionRef rules[].backendRefs[].group \
          rules[].backendRefs[].kind rules[].backendRefs[].namespace rules[].backendRefs[].name \
          rules[].backendRefs[].port rules[].backendRefs[].weight rules[].backendRefs[].filters \
-         rules[].sessionPersistence",
+         rules[].sessionPersistence.type rules[].sessionPersistence.sessionName \
+         rules[].sessionPersistence.absoluteTimeout rules[].sessionPersistence.idleTimeout \
+         rules[].sessionPersistence.cookieConfig.lifetimeType rules[].sessionPersistence.cookie.name \
+         rules[].sessionPersistence.cookie.path rules[].sessionPersistence.cookie.lifetimeType \
+         rules[].sessionPersistence.header.name",
     ),
     (
         "TLSRoute",
