@@ -13,11 +13,18 @@ const BOOKS: &[&str] = &[
     "circuit-breaking.md",
     "mirroring.md",
     "ingress.md",
+    "istio-gateway.md",
 ];
 
 /// Each in namespaces of its own.
-const OTHERS: &[&str] =
-    &["tcp-traffic-shifting.md", "authorization.md", "egress-tls.md", "tls-passthrough.md", "tcp-ingress.md"];
+const OTHERS: &[&str] = &[
+    "tcp-traffic-shifting.md",
+    "authorization.md",
+    "egress-tls.md",
+    "tls-passthrough.md",
+    "tcp-ingress.md",
+    "grpc-and-websockets.md",
+];
 
 #[test]
 fn what_is_said_of_the_example_is_what_happens() {
