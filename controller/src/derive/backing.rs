@@ -88,7 +88,9 @@ pub fn derive(key: &Key, policy: &BackendTls, look: &dyn Fn(&Source) -> Lookup) 
         };
         match credential::authorities_in(&source, look) {
             Ok(()) | Err(Trouble::Pending) => sources.push(source),
-            Err(Trouble::Unusable(why)) => _ = unresolved.get_or_insert(problem("InvalidCACertificateRef", why)),
+            Err(Trouble::Kept(why) | Trouble::Unusable(why)) => {
+                _ = unresolved.get_or_insert(problem("InvalidCACertificateRef", why))
+            }
         }
     }
     let authority = match (validation.well_known.as_deref(), sources.is_empty()) {

@@ -68,10 +68,8 @@ pub fn derive(gateway: &Key, wanted: &Wanted, look: &dyn Fn(&Source) -> Lookup) 
     }
     for source in wanted.sources() {
         let Lookup::Found(found) = look(source) else { return None };
-        if matches!(wanted, Wanted::All(_))
-            && let Some(pair) = &found.pair
-        {
-            let pair = pair.as_ref().ok()?;
+        if matches!(wanted, Wanted::All(_)) && found.pair.is_some() {
+            let pair = found.shown()?;
             made.pairs.push(wire::KeyPair { chain_pem: pair.chain.clone(), key_pem: pair.key.clone() });
         }
         match &found.authorities {
@@ -118,6 +116,8 @@ pub fn authorities_of(secret: &Key, look: &dyn Fn(&Source) -> Lookup) -> Source 
 pub enum Trouble {
     /// It has not been looked at yet.
     Pending,
+    /// It cannot be used, and what was there before still is: why.
+    Kept(String),
     /// It cannot be used: why.
     Unusable(String),
 }
@@ -130,6 +130,9 @@ pub fn pair_in(source: &Source, look: &dyn Fn(&Source) -> Lookup) -> Result<(), 
         Lookup::Absent => Err(Trouble::Unusable(format!("there is no {source}"))),
         Lookup::Denied(why) => unusable(why),
         Lookup::Found(found) => match (&found.pair, &found.authorities) {
+            (Some(Err(why)), Some(Ok(_)) | None) if found.shown().is_some() => {
+                Err(Trouble::Kept(format!("{source}: {why}; the certificate from before is still shown")))
+            }
             (Some(Err(why)), _) | (_, Some(Err(why))) => unusable(why.clone()),
             (Some(Ok(_)), _) => Ok(()),
             (None, _) => unusable("it holds no tls.crt and tls.key".to_owned()),

@@ -32,6 +32,8 @@ impl fmt::Display for Source {
 pub struct Credential {
     /// A certificate with its key, where it holds any; or why they cannot be used.
     pub pair: Option<Result<Pair, String>>,
+    /// The pair that was there before, while what is there now cannot be used.
+    pub kept: Option<Pair>,
     /// Certificates of authorities, where it holds any; or why they cannot be used.
     pub authorities: Option<Result<String, String>>,
     /// Lists of what was revoked.
@@ -103,6 +105,20 @@ pub enum Lookup {
     Found(Arc<Credential>),
 }
 
+impl Lookup {
+    /// This, after `before`. A pair that is changed in two steps, or for the worse, does not take away the one in use; what
+    /// is removed is gone.
+    #[must_use]
+    pub fn after(self, before: Option<&Self>) -> Self {
+        match (self, before) {
+            (Self::Found(now), Some(Self::Found(before))) if matches!(now.pair, Some(Err(_))) => {
+                Self::Found(Arc::new(Credential { kept: before.shown().cloned(), ..(*now).clone() }))
+            }
+            (now, _) => now,
+        }
+    }
+}
+
 /// The names that certificates, keys, authorities and revocations have: of Kubernetes first.
 const CHAIN: [&str; 2] = ["tls.crt", "cert"];
 const KEY: [&str; 2] = ["tls.key", "key"];
@@ -148,15 +164,21 @@ impl Credential {
             Err(why) => Err(format!("ca.crt: {why}")),
         });
         // A list nobody can read would let in what it names: it takes the authorities with it.
-        let is_readable = |text: &String| {
-            CertificateRevocationListDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>().is_ok()
-        };
-        match revoked {
-            Some(text) if !is_readable(&text) => {
-                let why = "ca.crl: it is no PEM text of revoked certificates".to_owned();
+        match revoked.filter(|text| !text.trim().is_empty()) {
+            Some(text) if !are_revocations(&text) => {
+                let why = "ca.crl: it is no PEM text of revoked certificates (BEGIN X509 CRL)".to_owned();
                 Self { pair, authorities: Some(Err(why)), ..Self::default() }
             }
-            revoked => Self { pair, authorities, revoked: revoked.unwrap_or_default(), sessions: None },
+            revoked => Self { pair, authorities, revoked: revoked.unwrap_or_default(), ..Self::default() },
+        }
+    }
+
+    /// The certificate with its key that is shown: of now, or that of before where now's cannot be used.
+    pub fn shown(&self) -> Option<&Pair> {
+        match &self.pair {
+            Some(Ok(pair)) => Some(pair),
+            Some(Err(_)) => self.kept.as_ref(),
+            None => None,
         }
     }
 
@@ -164,6 +186,13 @@ impl Credential {
     pub fn has_authorities(&self) -> bool {
         self.authorities.is_some()
     }
+}
+
+/// Whether all of a text is lists of what was revoked, and there is one.
+fn are_revocations(text: &str) -> bool {
+    use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
+    let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(text.as_bytes()).collect();
+    all.is_ok_and(|all| !all.is_empty() && all.iter().all(|one| CertificateRevocationList::from_der(one).is_ok()))
 }
 
 fn pair(chain: String, key: String) -> Result<Pair, String> {
@@ -220,6 +249,22 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_that_cannot_be_used_does_not_take_away_the_one_in_use() {
+        let (chain, key) = made();
+        let look = |data: &[(&str, &str)]| Lookup::Found(Arc::new(secret(data)));
+        let good = look(&[("tls.crt", &chain), ("tls.key", &key)]);
+        let broken = look(&[("tls.crt", &chain), ("tls.key", "typo")]);
+        let Lookup::Found(first) = broken.clone().after(None) else { panic!("it is there") };
+        assert!(first.shown().is_none(), "nothing was in use");
+        let Lookup::Found(once) = broken.clone().after(Some(&good)) else { panic!("it is there") };
+        assert!(once.shown().is_some_and(|pair| pair.key == key) && matches!(once.pair, Some(Err(_))));
+        let Lookup::Found(twice) = broken.after(Some(&Lookup::Found(once))) else { panic!("it is there") };
+        assert!(twice.shown().is_some_and(|pair| pair.key == key));
+        let Lookup::Found(removed) = look(&[]).after(Some(&good)) else { panic!("it is there") };
+        assert!(removed.shown().is_none() && Lookup::Absent.after(Some(&good)) == Lookup::Absent);
+    }
+
+    #[test]
     fn what_cannot_be_used_is_said_without_its_content() {
         let (chain, key) = made();
         let (_, other) = made();
@@ -234,7 +279,12 @@ mod tests {
         {
             assert!(words.starts_with("tls.key") && !words.contains("secret words"), "{words}");
         }
-        let found = secret(&[("ca.crt", &chain), ("ca.crl", "-----BEGIN X509 CRL-----\nx\n-----END X509 CRL-----")]);
-        assert!(matches!(found.authorities, Some(Err(_))), "an unreadable list closes");
+        let not_read = "-----BEGIN X509 CRL-----\nx\n-----END X509 CRL-----";
+        let no_list = "-----BEGIN X509 CRL-----\nTUlJ\n-----END X509 CRL-----";
+        for crl in [not_read, no_list, "\u{30}\u{82} as DER", &chain] {
+            let found = secret(&[("ca.crt", &chain), ("ca.crl", crl)]);
+            assert!(matches!(found.authorities, Some(Err(_))), "an unreadable list closes: {crl}");
+        }
+        assert!(matches!(secret(&[("ca.crt", &chain), ("ca.crl", " ")]).authorities, Some(Ok(_))), "none is none");
     }
 }

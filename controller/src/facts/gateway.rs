@@ -235,9 +235,11 @@ fn listener_of(at: usize, written: &api::Listener) -> Result<GatewayListener, St
                 .transpose()
                 .map_err(|error| format!("spec.listeners[{at}].allowedRoutes.namespaces.selector: {error}"))?;
             // A selector that is not there selects nothing.
-            selector.map_or(AllowedFrom::Same, AllowedFrom::Selected)
+            selector.map_or(AllowedFrom::Nobody, AllowedFrom::Selected)
         }
-        Some(_) | None => AllowedFrom::Same,
+        Some("Same") | None => AllowedFrom::Same,
+        // Whatever a newer API means by it, it is not more than was allowed so far.
+        Some(_) => AllowedFrom::Nobody,
     };
     Ok(GatewayListener {
         name: written.name.clone(),

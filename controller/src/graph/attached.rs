@@ -64,7 +64,7 @@ impl Look for Eyes<'_> {
         let found = credential::sessions_in(source, &|source| Secrets::look(self, source));
         let problem = found.err().and_then(|trouble| match trouble {
             Trouble::Pending => None,
-            Trouble::Unusable(why) => Some(Problem {
+            Trouble::Kept(why) | Trouble::Unusable(why) => Some(Problem {
                 reason: "NoSessionKey",
                 message: format!("requests are refused while sessions cannot be sealed: {why}"),
             }),

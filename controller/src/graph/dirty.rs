@@ -81,6 +81,7 @@ impl Graph {
             Update::Credential(source, found) => {
                 // What nobody asks for any more is not kept.
                 if self.asked.contains(&source) {
+                    let found = found.after(self.world.credentials.get(&source));
                     self.world.credentials.insert(source.clone(), found);
                     dirty.extend(self.lookers.of(&Thing::Credential(source)).cloned());
                 }

@@ -12,6 +12,7 @@ pub mod handshake;
 pub mod keeper;
 pub mod presented;
 pub mod stream;
+pub mod suites;
 pub mod verify;
 
 #[cfg(test)]

@@ -60,9 +60,11 @@ pub fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, Credenti
     CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(|error| pem(&error))
 }
 
-/// All revocation lists of a text.
+/// All revocation lists of a text. One that says something and holds none would let in whom it was to name.
 pub fn revocations(text: &str) -> Result<Vec<CertificateRevocationListDer<'static>>, CredentialError> {
-    CertificateRevocationListDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(|error| pem(&error))
+    let all = CertificateRevocationListDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let all = all.map_err(|error| pem(&error))?;
+    if all.is_empty() && !text.trim().is_empty() { Err(CredentialError::Empty) } else { Ok(all) }
 }
 
 /// What is wrong with a PEM text, without a byte of it: a text that is no PEM may be a key all the same.

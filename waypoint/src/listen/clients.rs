@@ -25,11 +25,14 @@ use crate::book::{
 
 /// Why a client with a valid chain is refused all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Refused {
+pub enum Refused {
+    /// Nothing that can be read was shown.
     #[error("the client's certificate cannot be read")]
     Unreadable,
+    /// `subjectAltNames`.
     #[error("the client's certificate has none of the names that are let in")]
     Name,
+    /// `verifyCertificateSpki`, `verifyCertificateHash`.
     #[error("neither the client's certificate nor its key is one of those that are let in")]
     Pin,
 }
@@ -78,21 +81,23 @@ impl Clients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self.chain.verify_client_cert(leaf, intermediates, now)?;
-        let presented = Presented::read(leaf).ok_or(Refused::Unreadable)?;
-        let terms = &self.terms;
-        let names = &terms.client_subject_alt_names;
-        if !names.is_empty() && !names.iter().any(|name| presented.is_named(name)) {
-            return Err(Refused::Name.into());
-        }
-        let (keys, certificates) = (&terms.client_key_pins, &terms.client_certificate_pins);
-        let is_pinned = keys.iter().any(|pin| pin.is(&presented.key_digest))
-            || certificates.iter().any(|pin| pin.is(&presented.digest));
-        let has_pins = !keys.is_empty() || !certificates.is_empty();
-        if has_pins && !is_pinned {
-            return Err(Refused::Pin.into());
-        }
+        lets_in(&self.terms, Presented::read(leaf).as_ref())?;
         Ok(verified)
     }
+}
+
+/// Whether a client whose chain is good is one of those that are let in.
+pub fn lets_in(terms: &Terms, presented: Option<&Presented>) -> Result<(), Refused> {
+    let presented = presented.ok_or(Refused::Unreadable)?;
+    let names = &terms.client_subject_alt_names;
+    if !names.is_empty() && !names.iter().any(|name| presented.is_named(name)) {
+        return Err(Refused::Name);
+    }
+    let (keys, certificates) = (&terms.client_key_pins, &terms.client_certificate_pins);
+    let is_pinned = keys.iter().any(|pin| pin.is(&presented.key_digest))
+        || certificates.iter().any(|pin| pin.is(&presented.digest));
+    let has_pins = !keys.is_empty() || !certificates.is_empty();
+    if has_pins && !is_pinned { Err(Refused::Pin) } else { Ok(()) }
 }
 
 impl ClientCertVerifier for Clients {

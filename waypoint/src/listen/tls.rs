@@ -11,6 +11,7 @@ use lateen_identity::{
     handshake::HANDSHAKE_TIMEOUT,
     keeper::KeeperError,
     presented::{Name, Presented},
+    suites,
 };
 use lateen_net::splice::Io;
 use lateen_rt::deadline::{Elapsed, within};
@@ -26,7 +27,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::clients::Clients;
+use super::clients::{self, Clients, Refused};
 use crate::{
     arrival::{Ended, Proof},
     book::{
@@ -70,6 +71,9 @@ pub enum TlsError {
     /// The handshake broke a rule of TLS, or the client went away.
     #[error("TLS handshake failed: {0}")]
     Handshake(std::io::Error),
+    /// The client is of the mesh, but not one of those that are let in.
+    #[error(transparent)]
+    Refused(#[from] Refused),
 }
 
 impl TlsError {
@@ -82,12 +86,13 @@ impl TlsError {
             Self::Own(_) => "no_certificate",
             Self::Timeout(_) => "handshake_timeout",
             Self::Handshake(_) => "handshake_failed",
+            Self::Refused(_) => "client_refused",
         }
     }
 
     /// Whether the client is not to blame.
     pub fn is_ours(&self) -> bool {
-        !matches!(self, Self::Timeout(_) | Self::Handshake(_))
+        !matches!(self, Self::Timeout(_) | Self::Handshake(_) | Self::Refused(_))
     }
 }
 
@@ -149,7 +154,11 @@ impl Ready {
         let presented = match &self.prover {
             Prover::Nobody => None,
             Prover::Clients(clients) => clients.presented(chain),
-            Prover::Mesh => chain.and_then(|chain| Presented::read(chain.first()?)),
+            Prover::Mesh => {
+                let presented = chain.and_then(|chain| Presented::read(chain.first()?));
+                clients::lets_in(&self.terms, presented.as_ref())?;
+                presented
+            }
         };
         let peer = presented.as_ref().and_then(identity).filter(|peer| match &self.prover {
             Prover::Mesh => true,
@@ -270,19 +279,10 @@ fn provider(terms: &Terms) -> CryptoProvider {
     let mut provider = aws::default_provider();
     if !terms.cipher_suites.is_empty() {
         provider.cipher_suites.retain(|suite| {
-            let name = suite.suite().as_str().unwrap_or_default();
-            suite.tls13().is_some() || terms.cipher_suites.iter().any(|wanted| is_suite(name, wanted))
+            suite.tls13().is_some() || terms.cipher_suites.iter().any(|wanted| suites::is_called(suite, wanted))
         });
     }
     provider
-}
-
-/// IANA's name, or OpenSSL's: `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256` is `ECDHE-RSA-AES128-GCM-SHA256`.
-fn is_suite(iana: &str, wanted: &str) -> bool {
-    let openssl = iana.trim_start_matches("TLS_").replace("_WITH_", "_").replace("AES_", "AES").replace('_', "-");
-    // OpenSSL does not write the hash of ChaCha20's suites.
-    let openssl = if openssl.contains("CHACHA20") { openssl.trim_end_matches("-SHA256") } else { &openssl };
-    wanted.eq_ignore_ascii_case(iana) || wanted.eq_ignore_ascii_case(openssl)
 }
 
 fn versions(terms: &Terms) -> Vec<&'static SupportedProtocolVersion> {
@@ -301,29 +301,5 @@ struct Pairs(Box<[Arc<CertifiedKey>]>);
 impl ResolvesServerCert for Pairs {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.iter().find(|pair| pair.key.choose_scheme(hello.signature_schemes()).is_some()).cloned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cipher_suites_have_two_names() {
-        let provider = aws::default_provider();
-        let of_12 = provider.cipher_suites.iter().filter(|suite| suite.tls13().is_none());
-        let known = of_12.filter_map(|suite| suite.suite().as_str()).collect::<Vec<_>>();
-        for wanted in [
-            "ECDHE-ECDSA-AES256-GCM-SHA384",
-            "ECDHE-RSA-AES256-GCM-SHA384",
-            "ECDHE-ECDSA-AES128-GCM-SHA256",
-            "ECDHE-RSA-AES128-GCM-SHA256",
-            "ECDHE-ECDSA-CHACHA20-POLY1305",
-            "ECDHE-RSA-CHACHA20-POLY1305",
-            "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
-        ] {
-            assert_eq!(known.iter().filter(|name| is_suite(name, wanted)).count(), 1, "{wanted}");
-        }
-        assert_eq!(known.iter().filter(|name| is_suite(name, "AES128-SHA")).count(), 0);
     }
 }

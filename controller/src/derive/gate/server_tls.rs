@@ -1,6 +1,7 @@
 //! How TLS ends at a server of the mesh's own kind Gateway.
 
 use lateen_cluster::{api::ServerTls, store::Key};
+use lateen_identity::suites;
 use lateen_wire::proxy::{self as wire, ClientCertificate, TlsVersion};
 
 use super::Secrets;
@@ -23,8 +24,13 @@ pub(super) struct Ended {
 /// How TLS ends; or why it cannot. `gateway` is whose pods listen, and
 /// in whose namespace Secrets are.
 pub(super) fn derive(gateway: &Key, written: &ServerTls, secrets: &dyn Secrets) -> Result<Ended, String> {
-    let mut made = Ended { terms: terms(written)?, ..Ended::default() };
+    let mut made = Ended { terms: terms(written)?, problems: left_out(&written.cipher_suites), ..Ended::default() };
     let mode = written.mode.as_deref().unwrap_or_default();
+    if mode == "SIMPLE"
+        && let Some(field) = about_clients(written)
+    {
+        return Err(format!("tls.{field}: mode SIMPLE asks clients for no certificate; remove it, or use mode MUTUAL"));
+    }
     made.terms.client_certificate = match mode {
         "SIMPLE" => ClientCertificate::Ignored,
         "MUTUAL" => ClientCertificate::Required,
@@ -34,6 +40,11 @@ pub(super) fn derive(gateway: &Key, written: &ServerTls, secrets: &dyn Secrets) 
     }
     .into();
     if mode == "ISTIO_MUTUAL" {
+        if made.terms.max_version() == TlsVersion::Tls12 {
+            return Err(
+                "tls.maxProtocolVersion: the mesh's own certificates are shown with TLS 1.3; remove it".to_owned()
+            );
+        }
         return Ok(made);
     }
     let look = |source: &Source| secrets.look(source);
@@ -48,7 +59,9 @@ pub(super) fn derive(gateway: &Key, written: &ServerTls, secrets: &dyn Secrets) 
         let source = Source::Secret(named(gateway, name));
         match credential::pair_in(&source, &look) {
             Ok(()) | Err(Trouble::Pending) => {}
-            Err(Trouble::Unusable(why)) => made.problems.push(format!("tls.credentialName: {why}")),
+            Err(Trouble::Kept(why) | Trouble::Unusable(why)) => {
+                made.problems.push(format!("tls.credentialName: {why}"))
+            }
         }
         let one = Wanted::All(source);
         made.terms.credentials.push(one.name_at(gateway));
@@ -61,13 +74,34 @@ pub(super) fn derive(gateway: &Key, written: &ServerTls, secrets: &dyn Secrets) 
         };
         match credential::authorities_in(&authority, &look) {
             Ok(()) | Err(Trouble::Pending) => {}
-            Err(Trouble::Unusable(why)) => made.problems.push(format!("tls: clients cannot be verified: {why}")),
+            Err(Trouble::Kept(why) | Trouble::Unusable(why)) => {
+                made.problems.push(format!("tls: clients cannot be verified: {why}"))
+            }
         }
         let one = Wanted::Authorities(vec![authority]);
         made.terms.client_ca = one.name_at(gateway);
         made.wanted.push(one);
     }
     Ok(made)
+}
+
+/// A field that says something of clients' certificates.
+fn about_clients(written: &ServerTls) -> Option<&'static str> {
+    let fields = [
+        ("subjectAltNames", &written.subject_alt_names),
+        ("verifyCertificateSpki", &written.verify_certificate_spki),
+        ("verifyCertificateHash", &written.verify_certificate_hash),
+    ];
+    fields.into_iter().find(|(_, values)| !values.is_empty()).map(|(field, _)| field)
+}
+
+/// What is wrong with the suites that are named; the others are spoken.
+fn left_out(named: &[String]) -> Vec<String> {
+    let unknown: Vec<&str> = named.iter().map(String::as_str).filter(|name| !suites::is_spoken(name)).collect();
+    match unknown.is_empty() {
+        true => Vec::new(),
+        false => vec![format!("tls.cipherSuites: {} are not spoken here, only the others are", unknown.join(", "))],
+    }
 }
 
 /// A Secret of the gateway's namespace; the reference's own way of saying so is understood.
@@ -96,10 +130,17 @@ fn terms(written: &ServerTls) -> Result<wire::Terminate, String> {
             .map(|hash| hash.replace(':', "").to_ascii_lowercase())
             .collect(),
         min_version: version(written.min_protocol_version.as_deref())?.into(),
-        max_version: version(written.max_protocol_version.as_deref())?.into(),
+        max_version: most(written.max_protocol_version.as_deref())?.into(),
         cipher_suites: written.cipher_suites.clone(),
         ..wire::Terminate::default()
     })
+}
+
+fn most(written: Option<&str>) -> Result<TlsVersion, String> {
+    if let Some(old @ ("TLSV1_0" | "TLSV1_1")) = written {
+        return Err(format!("tls.maxProtocolVersion: {old} is not spoken here; use TLSV1_2 or TLSV1_3"));
+    }
+    version(written)
 }
 
 /// The library speaks nothing older than 1.2; who asks for less than that as the least gets it.

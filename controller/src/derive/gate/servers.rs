@@ -123,6 +123,11 @@ struct One<'a> {
 const PLAIN: [&str; 4] = ["HTTP", "HTTP2", "GRPC", "GRPC-WEB"];
 const BYTES: [&str; 4] = ["TCP", "MONGO", "MYSQL", "REDIS"];
 
+/// Whether nothing of it takes TLS.
+fn is_redirect_only(tls: &ServerTls) -> bool {
+    ServerTls { https_redirect: false, ..tls.clone() } == ServerTls::default()
+}
+
 impl One<'_> {
     fn kind(&self, wanted: &mut Vec<Wanted>) -> Result<(Kind, Vec<String>), String> {
         if !self.server.bind.is_empty() {
@@ -134,12 +139,15 @@ impl One<'_> {
         }
         let protocol = self.server.port.protocol.to_ascii_uppercase();
         match (protocol.as_str(), &self.server.tls) {
+            (plain, Some(tls)) if (PLAIN.contains(&plain) || BYTES.contains(&plain)) && !is_redirect_only(tls) => {
+                Err(format!("{plain} is spoken without TLS; remove tls, or use protocol HTTPS or TLS"))
+            }
             (plain, tls) if PLAIN.contains(&plain) => {
                 let redirects = tls.as_ref().is_some_and(|tls| tls.https_redirect);
                 let (hosts, problems) = self.virtual_hosts(None, redirects);
                 Ok((Kind::Http(wire::VirtualHosts { hosts }), problems))
             }
-            (bytes, None) if BYTES.contains(&bytes) => {
+            (bytes, _) if BYTES.contains(&bytes) => {
                 let (routes, problems) = self.connections(None);
                 Ok((Kind::Tcp(wire::TcpRoutes { routes }), problems))
             }

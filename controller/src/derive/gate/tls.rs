@@ -67,6 +67,12 @@ pub fn derive(
         Ok(mode) => mode,
         Err(refused) => return Ended { refused: Some(refused), ..made },
     };
+    if validation.is_some() && mode != Mode::Simple {
+        let message = format!(
+            "tls.options: {TERMINATE_MODE} and the Gateway's tls.frontend both say how clients are verified; remove one"
+        );
+        return Ended { refused: Some(problem("UnsupportedValue", message)), ..made };
+    }
     let certificates = asking.certificates(&written.certificate_refs, &mut made);
     if certificates.is_empty() && mode != Mode::Mesh {
         let none = || problem("InvalidCertificateRef", "tls.certificateRefs names no certificate");
@@ -171,6 +177,10 @@ impl Asking<'_> {
                     match credential::pair_in(&source, &|source| self.secrets.look(source)) {
                         Ok(()) => Ok((source, false)),
                         Err(Trouble::Pending) => Ok((source, true)),
+                        Err(Trouble::Kept(why)) => {
+                            made.unresolved.get_or_insert(problem(OF_CERTIFICATES.content, why));
+                            Ok((source, false))
+                        }
                         Err(Trouble::Unusable(why)) => Err(problem(OF_CERTIFICATES.content, why)),
                     }
                 });
@@ -207,7 +217,7 @@ impl Asking<'_> {
                             made.is_pending = true;
                             Ok(source)
                         }
-                        Err(Trouble::Unusable(why)) => Err(problem(OF_AUTHORITIES.content, why)),
+                        Err(Trouble::Kept(why) | Trouble::Unusable(why)) => Err(problem(OF_AUTHORITIES.content, why)),
                     },
                 );
             match found {
@@ -234,7 +244,7 @@ impl Asking<'_> {
         match credential::authorities_in(&authority, &look) {
             Ok(()) => {}
             Err(Trouble::Pending) => made.is_pending = true,
-            Err(Trouble::Unusable(why)) => {
+            Err(Trouble::Kept(why) | Trouble::Unusable(why)) => {
                 made.unresolved = Some(problem("InvalidCertificateRef", why));
                 return false;
             }

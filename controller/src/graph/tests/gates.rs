@@ -242,13 +242,18 @@ fn a_certificate_reaches_the_one_gateway_that_names_it() {
     cluster.apply(&secret("web-cert", "shop"));
     assert_ne!(cluster.message::<wire::Credential>(type_url::CREDENTIAL, name), Some(before), "a new one");
 
+    // What cannot be used takes nothing away, and is told; what is removed is gone, and comes back only whole.
     let broken =
         "kind: Secret\nmetadata: {name: web-cert, namespace: shop}\nstringData: {tls.crt: 'x', tls.key: 'z'}\n";
+    let in_use = cluster.message::<wire::Credential>(type_url::CREDENTIAL, name);
+    cluster.apply(broken);
+    assert_eq!(told(&cluster, "s"), "Accepted, not InvalidCertificateRef, Programmed; HTTPRoute+GRPCRoute; 1");
+    assert_eq!(cluster.message::<wire::Credential>(type_url::CREDENTIAL, name), in_use);
+    cluster.delete(broken);
+    assert!(told(&cluster, "s").contains("not InvalidCertificateRef"));
     cluster.apply(broken);
     assert_eq!(told(&cluster, "s"), "Accepted, not InvalidCertificateRef, not Invalid; HTTPRoute+GRPCRoute; 1");
     assert!(cluster.names(type_url::CREDENTIAL).is_empty() && cluster.proxy("shop/g").listeners.is_empty());
-    cluster.delete(broken);
-    assert!(told(&cluster, "s").contains("not InvalidCertificateRef"));
     cluster.delete(&gateway(HTTPS));
     assert!(cluster.asked.is_empty(), "what nobody names is followed no more");
 }
@@ -317,6 +322,11 @@ fn clients_are_verified_as_the_gateway_says() {
   - {name: s, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: web-cert}]}}
   - {name: t, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: web-cert}]}}
   - {name: u, port: 9443, protocol: HTTPS, tls: {certificateRefs: [{name: web-cert}]}}
+  - name: v
+    port: 443
+    protocol: HTTPS
+    hostname: v.example.com
+    tls: {certificateRefs: [{name: web-cert}], options: {gateway.istio.io/tls-terminate-mode: OPTIONAL_MUTUAL}}
   - {name: h, port: 80, protocol: HTTP}
   tls:
     frontend:
@@ -334,6 +344,7 @@ fn clients_are_verified_as_the_gateway_says() {
     assert_eq!((told(&cluster, "s").as_str(), told(&cluster, "t").as_str()), (closed, closed));
     assert!(told(&cluster, "u").starts_with("not NoValidCACertificate, not InvalidCACertificateKind, not Invalid"));
     assert!(told(&cluster, "h").starts_with("Accepted, ResolvedRefs, Programmed"), "HTTP is not concerned");
+    assert!(told(&cluster, "v").starts_with("not UnsupportedValue"), "two say how clients are verified");
     assert_eq!(cluster.proxy("shop/g").listeners.len(), 1);
     cluster.apply(&authority("ConfigMap", "anchors", "shop"));
     let (own, ca) = ("shop/g/secret/shop/web-cert", "shop/g/authorities/configmap/shop/anchors");
@@ -419,6 +430,45 @@ fn an_older_gateway_opens_what_its_virtual_services_are_for() {
     assert_eq!(cluster.proxy("shop/g").listeners.len(), 1);
     assert!(cluster.said(Kind::Servers, "edge")[0].contains("NoGateway"));
     assert!(cluster.said(Kind::VirtualService, "late")[0].contains("NoGateway"));
+}
+
+#[test]
+fn a_server_is_not_opened_with_less_than_was_asked_for() {
+    let refused = |server: &str, words: &str| {
+        let all = servers("edge", &format!("  - {server}"));
+        let mut cluster = Cluster::new(&format!("{SHOP}{EDGE}{all}"));
+        cluster.apply(&secret("web-cert", "shop"));
+        cluster.apply(&authority("Secret", "web-cert-cacert", "shop"));
+        let said = cluster.said(Kind::Servers, "edge");
+        assert!(said[1].contains(words), "{server}: {said:?}");
+        assert_eq!(cluster.proxy("shop/g").listeners.len(), 1, "{server}: only the Gateway's own is open");
+    };
+    let plain = "tls: {mode: MUTUAL, credentialName: web-cert}}";
+    for (protocol, words) in [("HTTP", "HTTP is spoken without TLS; remove tls"), ("TCP", "TCP is spoken without TLS")]
+    {
+        refused(&format!("{{port: {{number: 81, name: a, protocol: {protocol}}}, hosts: ['*'], {plain}"), words);
+    }
+    let https = |tls: &str| {
+        format!(
+            "{{port: {{number: 443, name: a, protocol: HTTPS}}, hosts: ['*'], tls: {{credentialName: web-cert, {tls}}}}}"
+        )
+    };
+    refused(
+        &https("mode: SIMPLE, subjectAltNames: [a]"),
+        "tls.subjectAltNames: mode SIMPLE asks clients for no certificate",
+    );
+    refused(&https("mode: SIMPLE, maxProtocolVersion: TLSV1_1"), "tls.maxProtocolVersion: TLSV1_1 is not spoken here");
+    refused(&https("mode: ISTIO_MUTUAL, maxProtocolVersion: TLSV1_2"), "tls.maxProtocolVersion: the mesh's own");
+    let all = servers(
+        "edge",
+        &format!("  - {}", https("mode: SIMPLE, cipherSuites: [ECDHE-RSA-AES128-SHA, ECDHE-RSA-AES128-GCM-SHA256]")),
+    );
+    let mut cluster = Cluster::new(&format!("{SHOP}{EDGE}{all}"));
+    cluster.apply(&secret("web-cert", "shop"));
+    assert_eq!(cluster.proxy("shop/g").listeners.len(), 2, "what is spoken is");
+    assert!(
+        cluster.said(Kind::Servers, "edge")[1].contains("tls.cipherSuites: ECDHE-RSA-AES128-SHA are not spoken here")
+    );
 }
 
 #[test]

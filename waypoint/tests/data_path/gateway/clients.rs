@@ -277,24 +277,37 @@ async fn only_the_mesh_speaks_for_its_members() {
         then: ends("", &["*"]).then,
         ..Default::default()
     };
-    let proxy = proxy::Proxy {
-        role: proxy::Role::Gateway.into(),
-        listeners: vec![tls(vec![("*", terminate(any))])],
-        policies: vec!["shop/gw/shop/who".into()],
-        ..Default::default()
+    let opens = |terms: proxy::Terminate| {
+        let proxy = proxy::Proxy {
+            role: proxy::Role::Gateway.into(),
+            listeners: vec![tls(vec![("*", terminate(terms))])],
+            policies: vec!["shop/gw/shop/who".into()],
+            ..Default::default()
+        };
+        put(&mutual.rig, Kind::Proxy, "shop/gw", &proxy);
     };
-    put(&mutual.rig, Kind::Proxy, "shop/gw", &proxy);
+    opens(any.clone());
     for (account, status) in [("member", 200), ("other", 403)] {
-        let (ours, expected) = (mutual.rig.ca.leaf(&id(account)), [id("waypoint")].into());
-        let socket = TcpStream::connect(mutual.at).await.expect("connect");
-        let secured = handshake::connect(socket, &ours, expected, handshake::HANDSHAKE_TIMEOUT).await.expect("secured");
-        assert_eq!(secured.negotiated.protocol.as_deref(), Some(&b"h2"[..]));
-        let mut stream = secured.stream;
-        stream.write_all(&get("any", "/")).await.expect("write");
-        stream.flush().await.expect("flush");
-        let mut answer = vec![0; 4096];
-        let length = soon("the answer", stream.read(&mut answer)).await.expect("an answer");
-        let answer = String::from_utf8_lossy(&answer[..length]);
+        let answer = asked_by(&mutual, account).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{account}: {answer}");
     }
+    // Names choose among members as they do among strangers.
+    opens(proxy::Terminate { client_subject_alt_names: vec![member], ..any });
+    assert!(asked_by(&mutual, "member").await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(asked_by(&mutual, "other").await, "", "nothing is answered to those who are not let in");
+}
+
+/// What a member of the mesh is answered.
+async fn asked_by(mutual: &Mutual, account: &str) -> String {
+    let (ours, expected) = (mutual.rig.ca.leaf(&id(account)), [id("waypoint")].into());
+    let socket = TcpStream::connect(mutual.at).await.expect("connect");
+    let secured = handshake::connect(socket, &ours, expected, handshake::HANDSHAKE_TIMEOUT).await.expect("secured");
+    assert_eq!(secured.negotiated.protocol.as_deref(), Some(&b"h2"[..]));
+    let mut stream = secured.stream;
+    stream.write_all(&get("any", "/")).await.expect("write");
+    stream.flush().await.expect("flush");
+    let mut answer = vec![0; 4096];
+    // One who is not let in may be reset.
+    let length = soon("the answer", stream.read(&mut answer)).await.unwrap_or_default();
+    String::from_utf8_lossy(&answer[..length]).into_owned()
 }
