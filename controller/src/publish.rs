@@ -139,11 +139,19 @@ impl Publisher {
         self.enforcement.begin(enforcing, moves, self.table.with(View::revision));
         conditions.into_iter().for_each(|told| self.statuses.tell(told));
         if let Some(asked) = asked {
-            self.asked.send_replace(asked);
+            self.ask(asked);
         }
         metrics::histogram!(names::DERIVE).record(started.elapsed().as_secs_f64());
         metrics::histogram!(names::DEBOUNCE).record(since.elapsed().as_secs_f64());
         Some(graph)
+    }
+
+    /// Has these Secrets and ConfigMaps looked at. What is known of one that was not asked for until now is told at once:
+    /// whoever looks may not even have seen that nobody asked for it, and would find no news in it.
+    fn ask(&self, asked: BTreeSet<Source>) {
+        let before = self.asked.send_replace(asked.clone());
+        let known = self.stores.credentials.known(asked.difference(&before));
+        known.into_iter().for_each(|source| self.inbox.push(Change::Credential(source)));
     }
 }
 
