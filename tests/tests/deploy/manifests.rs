@@ -91,7 +91,7 @@ fn each_part_has_an_account_of_its_own_and_rights_that_name_what_they_are_for() 
         }
         // A Secret or a ConfigMap that has no name yet can only be granted by its kind, and only be made. What Gateways
         // name is read: whoever may only get them must be told the name. All ConfigMaps of one namespace are its own.
-        let is_of_gateways = role.starts_with("ClusterRole istiod-gateways") && verbs == ["get"];
+        let is_of_gateways = role.starts_with("ClusterRole istiod-gateway") && verbs == ["get"];
         let is_overlays = resources == ["configmaps"] && verbs == ["list", "watch"] && role == "Role istiod";
         let by_name = !list(rule, "/resourceNames").is_empty() || verbs == ["create"] || is_overlays || is_of_gateways;
         let delicate = ["secrets", "configmaps", "leases", "validatingwebhookconfigurations"];
