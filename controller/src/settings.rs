@@ -91,7 +91,7 @@ impl Settings {
         }
         settings.discovery = selectors(&written)?;
         settings.mesh.sight = sight::read(&written)?;
-        settings.mesh.proxies = proxies::read(&written)?;
+        settings.mesh.proxies = proxies::read(&written, &self.mesh.proxies)?;
         settings.mesh.shown = Shown {
             routes: member(&written, "defaultVirtualServiceExportTo")?.unwrap_or_default(),
             rules: member(&written, "defaultDestinationRuleExportTo")?.unwrap_or_default(),

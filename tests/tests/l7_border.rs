@@ -132,6 +132,7 @@ fn book() -> Arc<Book> {
         dry_run: false,
         sight: Sight::default(),
         shown: Shown::default(),
+        sessions: Key::new("istio-system", "lateen-sessions"),
         proxies: Defaults::default(),
     };
     let delta = Graph::new(mesh.clone()).apply(&mesh, CLUSTER.split("\n---\n").map(update).collect());

@@ -118,7 +118,10 @@ impl Config {
                 dry_run: boolean(find, "AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY")?,
                 sight: Sight::default(),
                 shown: crate::derive::Shown::default(),
-                proxies: crate::derive::proxy::Defaults::default(),
+                proxies: crate::derive::proxy::Defaults {
+                    shadow_suffix: find(NO_SUFFIX).is_some() && !boolean(find, NO_SUFFIX)?,
+                    ..crate::derive::proxy::Defaults::default()
+                },
                 sessions: Key::new(&namespace, SESSION_SECRET),
             },
             revision: or("REVISION", ""),
@@ -144,6 +147,9 @@ impl Config {
         })
     }
 }
+
+/// Whether a copy of a request has the host of the request, as it is unless this is false.
+const NO_SUFFIX: &str = "DISABLE_SHADOW_HOST_SUFFIX";
 
 /// What proxies of Gateways have, unless they are switched off.
 fn gateways(find: &dyn Fn(&str) -> Option<String>) -> Result<Option<Defaults>, ConfigError> {
@@ -234,13 +240,14 @@ mod tests {
             ("DEFAULT_WORKLOAD_CERT_TTL", "1h30m"),
             ("HTTP_PORT", "0"),
             ("AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY", "true"),
+            ("DISABLE_SHADOW_HOST_SUFFIX", "false"),
         ])
         .expect("valid");
         assert_eq!(config.mesh.root_namespace, "mesh");
         assert_eq!(config.trusted_accounts, [Key::new("a", "b"), Key::new("c", "d")]);
         assert_eq!(config.lifetimes.usual, Duration::from_secs(5400));
         assert_eq!(config.ports.ready, 0);
-        assert!(config.mesh.dry_run);
+        assert!(config.mesh.dry_run && config.mesh.proxies.shadow_suffix);
         assert_eq!(config.gateways, Some(Defaults::default()));
         let off = read(&[("PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER", "false")]).expect("valid");
         assert_eq!(off.gateways, None);

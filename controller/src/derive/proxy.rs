@@ -28,6 +28,8 @@ pub struct Defaults {
     pub detection_timeout: Duration,
     /// What stands in front of gateways.
     pub topology: Topology,
+    /// Whether a mirrored request's host gets `-shadow`, as the documents have it and the reference no longer does.
+    pub shadow_suffix: bool,
 }
 
 /// What is written of each request.
@@ -47,6 +49,7 @@ impl Default for Defaults {
             connect_timeout: Duration::from_secs(10),
             detection_timeout: Duration::ZERO,
             topology: Topology::default(),
+            shadow_suffix: false,
         }
     }
 }
@@ -130,6 +133,7 @@ fn options(defaults: &Defaults, labels: Labels) -> wire::Options {
         access_log,
         connect_timeout: Some(on_wire(defaults.connect_timeout)),
         protocol_detection_timeout: Some(on_wire(defaults.detection_timeout)),
+        mirror_shadow_suffix: defaults.shadow_suffix,
         ..wire::Options::default()
     }
 }

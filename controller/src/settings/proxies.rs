@@ -11,14 +11,15 @@ use crate::{
     facts::Topology,
 };
 
-pub(super) fn read(written: &Value) -> Result<Defaults, SettingsError> {
-    let usual = Defaults::default();
+/// What is `written`, beside what the environment says.
+pub(super) fn read(written: &Value, usual: &Defaults) -> Result<Defaults, SettingsError> {
     Ok(Defaults {
         access_log: access_log(written)?,
         normalization: normalization(written)?.unwrap_or(usual.normalization),
         connect_timeout: length(written, "connectTimeout")?.unwrap_or(usual.connect_timeout),
         detection_timeout: length(written, "protocolDetectionTimeout")?.unwrap_or(usual.detection_timeout),
         topology: Topology::read(&written["defaultConfig"]).map_err(|reason| wrong("defaultConfig", reason))?,
+        shadow_suffix: usual.shadow_suffix,
     })
 }
 
@@ -65,6 +66,7 @@ mod tests {
 
     #[test]
     fn what_is_said_of_all_proxies() {
+        let read = |written: &Value| read(written, &Defaults::default());
         assert_eq!(read(&json!({})), Ok(Defaults::default()));
         let written = json!({"defaultConfig": {"gatewayTopology": {"numTrustedProxies": 2}}, "accessLogFile": "/dev/stdout", "accessLogEncoding": "JSON", "connectTimeout": "3s",
             "protocolDetectionTimeout": "100ms", "pathNormalization": {"normalization": "MERGE_SLASHES"}});
@@ -74,13 +76,14 @@ mod tests {
             connect_timeout: Duration::from_secs(3),
             detection_timeout: Duration::from_millis(100),
             topology: Topology { trusted_proxies: Some(2), ..Topology::default() },
+            shadow_suffix: false,
         };
         assert_eq!(read(&written), Ok(expected));
     }
 
     #[test]
     fn words_nobody_knows_are_no_settings() {
-        let refused = |written: Value| read(&written).expect_err("refused").field;
+        let refused = |written: Value| read(&written, &Defaults::default()).expect_err("refused").field;
         assert_eq!(refused(json!({"accessLogEncoding": "XML"})), "accessLogEncoding");
         assert_eq!(refused(json!({"connectTimeout": "soon"})), "connectTimeout");
         let block = json!({"pathNormalization": {"normalization": "ALL"}});

@@ -81,6 +81,7 @@ impl Joined {
             dry_run,
             sight: lateen_controller::derive::visible::Sight::default(),
             shown: lateen_controller::derive::Shown::default(),
+            sessions: lateen_cluster::store::Key::new("istio-system", "lateen-sessions"),
             proxies: lateen_controller::derive::proxy::Defaults::default(),
         };
         let mut joined = Self { graph: Graph::new(mesh), store: WorldStore::new(None) };
