@@ -25,6 +25,7 @@ use lateen_identity::{
 };
 use lateen_net::{accept, listen::ListenOptions};
 use lateen_rt::{
+    deadline::within,
     drain::Drain,
     ready::{Condition, Readiness},
     tasks::Tasks,
@@ -58,6 +59,8 @@ use crate::{
 
 /// How long our own tasks may take to notice the end.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the control plane may say nothing of us before we say so; and again as often.
+const DESCRIBED_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what is under way may last after nothing new is taken.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections that carry tunnels to us, over all threads.
@@ -224,6 +227,23 @@ fn shared(config: &Config, owners: &Owners, feed: &Feed, reporting: Arc<Reportin
     })
 }
 
+/// Once we are told what we serve.
+async fn described(config: &Config, shared: &Arc<Shared>) -> anyhow::Result<()> {
+    let mut changed = shared.book.subscribe();
+    while shared.book.load().proxy().is_none() {
+        match within("being told what is served here", DESCRIBED_TIMEOUT, changed.changed()).await {
+            Ok(changed) => changed.context("the book is gone")?,
+            Err(_) => tracing::warn!(
+                gateway = %format!("{}/{}", config.place.namespace, config.place.gateway),
+                pod = %config.place.pod,
+                "the control plane says nothing of this proxy, so nothing is served; check that its Gateway is there, and that \
+                 this pod has the Gateway's name in its label gateway.networking.k8s.io/gateway-name"
+            ),
+        }
+    }
+    Ok(())
+}
+
 /// Once the configuration is complete and we can prove who we are: all threads.
 async fn begin(
     config: &Config,
@@ -234,10 +254,7 @@ async fn begin(
 ) -> anyhow::Result<Vec<Arc<Lane>>> {
     complete.wait_for(|complete| *complete).await.context("the xds client ended before its first answer")?;
     // Every type was answered, but perhaps with nothing: the controller may not have worked out yet what we serve.
-    let mut changed = shared.book.subscribe();
-    while shared.book.load().proxy().is_none() {
-        changed.changed().await.context("the book is gone")?;
-    }
+    described(config, shared).await?;
     synced.set(true);
     while let Err(error) = shared.keeper.certificate(&shared.own.identity).await {
         tracing::warn!(%error, "no certificate yet; nothing is served");

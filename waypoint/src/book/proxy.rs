@@ -213,7 +213,7 @@ impl Listener {
 pub enum ListenerKind {
     /// HTTP without TLS.
     Http(HostMap<VirtualHost>),
-    /// TLS by server name; no host for a name: the handshake is refused.
+    /// TLS by server name; no host for a name: the connection is closed before hands are shaken.
     Tls(HostMap<TlsHost>),
     /// Bytes.
     Tcp(TcpRoutes),

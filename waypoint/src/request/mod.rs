@@ -92,9 +92,9 @@ fn prepare(context: &mut Context, request: &mut Request<Incoming>) -> Result<Opt
     context.control = control::take(request.headers_mut(), context.sender(), context.is_grpc);
     context.normalise(request)?;
     context.tell(request);
-    let route = context.select(request)?;
+    // Whoever may not ask is not told which routes there are.
     context.authorise(request)?;
-    Ok(route)
+    context.select(request)
 }
 
 async fn serve(context: &mut Context, route: &Arc<HttpRoute>, request: Request<Incoming>, asked: Asked) -> Served {

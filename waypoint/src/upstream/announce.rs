@@ -1,6 +1,6 @@
 //! The PROXY protocol towards an endpoint: whom a connection is for, before its first byte.
 //!
-//! In: two addresses. Out: the header that tells them. Absent on purpose: reading such headers (see `door`).
+//! In: two addresses. Out: the header that tells them. Absent on purpose: reading such headers (see `listen::proxied`).
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 

@@ -84,6 +84,24 @@ async fn grpc_and_upgrades_are_denied_in_their_own_way() {
     assert!(rig.record().await.contains(&format!(" 200 - {NOBODY} ")));
 }
 
+/// Which paths there are is not for those who may not ask.
+#[tokio::test]
+async fn whoever_is_denied_is_not_told_what_is_there() {
+    let known = proxy::PathMatch { kind: Some(proxy::path_match::Kind::Exact("/known".into())), ..Default::default() };
+    let r#match = Some(proxy::HttpMatch { path: Some(known), ..Default::default() });
+    let direct = proxy::DirectResponse { status: 200, ..Default::default() };
+    let action = Some(proxy::http_route::Action::Direct(direct));
+    let routes = vec![proxy::HttpRoute { r#match, action, ..Default::default() }];
+    let policies = vec![policy(proxy::Action::Allow, &[(proxy::Attribute::Method, "GET")])];
+    let rig = Rig::serving(Service { routes, policies, options: options(), ..Service::default() }, &[]);
+    for (method, known, unknown) in [("GET", 200, 404), ("DELETE", 403, 403)] {
+        for (path, status) in [("/known", known), ("/unknown", unknown)] {
+            let answer = rig.exchange(&request(method, path, "")).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{method} {path}: {answer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_policy_that_is_named_and_missing_refuses() {
     let rig = serving(vec![]).await;

@@ -58,11 +58,6 @@ impl Lease {
         }
     }
 
-    /// Gives the connection away for good, as for an upgrade: it stays open, and is never used for another request.
-    pub fn detach(mut self) -> Option<Held> {
-        self.held.take()
-    }
-
     fn leave(&self, stream: Stream) {
         let lane = stream.lane();
         drop(stream);
