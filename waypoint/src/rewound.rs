@@ -64,6 +64,10 @@ impl<S> Rewound<S> {
 
     /// Gives back what somebody has read of it.
     pub fn unread(&mut self, bytes: Bytes) {
+        // Even of nothing the buffer behind it would be kept.
+        if bytes.is_empty() {
+            return;
+        }
         self.first = if self.first.is_empty() { bytes } else { [&bytes[..], &self.first[..]].concat().into() };
     }
 }
@@ -149,5 +153,24 @@ impl<S: Duplex> Duplex for Rewound<S> {
 
     fn abort(&mut self) {
         self.stream.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_given_back_keeps_no_buffer() {
+        const BUFFER: usize = 8192;
+        let mut buffer = BytesMut::zeroed(BUFFER);
+        let mut read = buffer.split().freeze();
+        read.advance(BUFFER);
+        let mut stream = Rewound { first: Bytes::new(), stream: () };
+        stream.unread(read);
+        assert!(buffer.try_reclaim(BUFFER), "somebody else holds the buffer");
+        stream.unread(Bytes::from_static(b"c"));
+        stream.unread(Bytes::from_static(b"ab"));
+        assert_eq!(stream.first(), b"abc");
     }
 }

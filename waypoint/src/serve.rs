@@ -46,7 +46,7 @@ where
     let is_declared = match protocol {
         Protocol::Auto => false,
         Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::GrpcWeb => true,
-        Protocol::Tcp | Protocol::Tls => return tcp::stream(&lane, arrival, stream).await,
+        Protocol::Tcp | Protocol::Tls => return Box::pin(tcp::stream(&lane, arrival, stream)).await,
     };
     let judge = |bytes: &[u8]| if is_declared { declared(bytes) } else { detect(bytes) };
     let waits = if is_declared { Some(FIRST_TIMEOUT) } else { timeout };
@@ -68,7 +68,8 @@ where
         Spoken::Http1 | Spoken::Http2 => serve::run(lane, arrival, stream, spoken).await,
         // hyper refuses in words of HTTP what is none.
         Spoken::Other if is_declared => serve::run(lane, arrival, stream, Spoken::Http1).await,
-        Spoken::Other => tcp::stream(&lane, arrival, stream).await,
+        // Boxed, here and above: it has room for dialling, which a connection of HTTP would carry as long as it waits.
+        Spoken::Other => Box::pin(tcp::stream(&lane, arrival, stream)).await,
     }
 }
 

@@ -161,8 +161,9 @@ async fn enter(
     let entered = Entered { lane, caller, bind: door.bind, port };
     match kind {
         Kind::Http => entered.http(stream, None).await,
-        Kind::Bytes => entered.bytes(stream, None).await,
-        Kind::Tls => return entered.tls(stream).await,
+        // Boxed: both are many times larger than a connection of HTTP that waits.
+        Kind::Bytes => Box::pin(entered.bytes(stream, None)).await,
+        Kind::Tls => return Box::pin(entered.tls(stream)).await,
     }
     Ok(())
 }
@@ -191,7 +192,7 @@ impl Entered {
         };
         self.caller.server_name = (!name.is_empty()).then(|| name.as_str().into());
         match self.then(&name) {
-            Ok(Then::PassesOn) => self.bytes(stream, None).await,
+            Ok(Then::PassesOn) => Box::pin(self.bytes(stream, None)).await,
             Ok(Then::Ends(terms)) => {
                 // Boxed, as it is many times larger than what follows, which lasts.
                 let opened = Box::pin(shake(&self.lane, &terms, (&name, stream))).await?;
@@ -199,7 +200,7 @@ impl Entered {
                 self.caller.tls = Some(Arc::new(opened.ended));
                 match terms.is_http {
                     true => self.http(opened.stream, Some(name)).await,
-                    false => self.bytes(Rewound::new(opened.stream), Some(name)).await,
+                    false => Box::pin(self.bytes(Rewound::new(opened.stream), Some(name))).await,
                 }
             }
             // Closed without a word, as by somebody who is not there: the reference does so, and the Gateway API's suite takes
