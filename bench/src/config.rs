@@ -10,21 +10,53 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-/// What to measure.
+/// What is measured, and what with.
 #[derive(Debug, Args)]
-pub(crate) struct Run {
-    /// Our ztunnel; by default the one beside this program
+struct Subjects {
+    /// Our program; by default the one beside this program
     #[arg(long, value_name = "PATH")]
     ours: Option<PathBuf>,
-    /// Another ztunnel to measure beside ours (also PEER_ZTUNNEL)
+    /// Another's to measure beside ours: a ztunnel (also PEER_ZTUNNEL), or for l7 an Envoy (also PEER_ENVOY)
     #[arg(long, value_name = "PATH")]
     peer: Option<PathBuf>,
-    /// Further ztunnels, as for before and after
+    /// Further builds of ours, as for before and after
     #[arg(long = "subject", value_name = "NAME=PATH")]
-    subjects: Vec<String>,
+    further: Vec<String>,
     /// The load program; by default the one beside this program
     #[arg(long, value_name = "PATH")]
     load: Option<PathBuf>,
+}
+
+impl Subjects {
+    /// Ours, whose program has this `name`, its other builds, the peer, which a `variable` may name.
+    fn programs(&self, name: &str, variable: &str) -> anyhow::Result<Vec<Program>> {
+        let mut all = vec![program(OURS, &beside(self.ours.as_deref(), name)?)?];
+        for subject in &self.further {
+            let (name, path) =
+                subject.split_once('=').with_context(|| format!("--subject {subject}: say NAME=PATH"))?;
+            let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+            if !plain || [NONE, PASSTHROUGH, PEER, OURS].contains(&name) {
+                bail!("--subject {subject}: a name is a new word of a-z and 0-9");
+            }
+            all.push(program(name, Path::new(path))?);
+        }
+        if let Some(path) = self.peer.clone().or_else(|| named(variable).map(PathBuf::from)) {
+            all.push(program(PEER, &path)?);
+        }
+        Ok(all)
+    }
+
+    /// The load program.
+    fn load(&self) -> anyhow::Result<PathBuf> {
+        whole(&beside(self.load.as_deref(), "lateen-load")?)
+    }
+}
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    subjects: Subjects,
     /// Only measures whose name contains one of these words (see `lateen-bench list`)
     #[arg(long, value_delimiter = ',', value_name = "WORD")]
     pub only: Vec<String>,
@@ -96,18 +128,8 @@ impl Churn {
 /// One proxy of requests beside Envoy.
 #[derive(Debug, Args)]
 pub(crate) struct L7 {
-    /// Our proxy; by default the one beside this program
-    #[arg(long, value_name = "PATH")]
-    ours: Option<PathBuf>,
-    /// An Envoy to measure beside ours (also PEER_ENVOY)
-    #[arg(long, value_name = "PATH")]
-    peer: Option<PathBuf>,
-    /// Further builds of ours, as for before and after
-    #[arg(long = "subject", value_name = "NAME=PATH")]
-    subjects: Vec<String>,
-    /// The load program; by default the one beside this program
-    #[arg(long, value_name = "PATH")]
-    load: Option<PathBuf>,
+    #[command(flatten)]
+    subjects: Subjects,
     /// Only measures whose name contains one of these words
     #[arg(long, value_delimiter = ',', value_name = "WORD")]
     pub only: Vec<String>,
@@ -134,13 +156,12 @@ pub(crate) struct L7 {
 impl L7 {
     /// The programs to measure, ours first.
     pub fn programs(&self) -> anyhow::Result<Vec<Program>> {
-        let peer = self.peer.clone().or_else(|| variable("PEER_ENVOY").map(PathBuf::from));
-        programs(&beside(self.ours.as_deref(), "waypoint")?, &self.subjects, peer)
+        self.subjects.programs("waypoint", "PEER_ENVOY")
     }
 
     /// The load program.
     pub fn load(&self) -> anyhow::Result<PathBuf> {
-        whole(&beside(self.load.as_deref(), "lateen-load")?)
+        self.subjects.load()
     }
 
     /// Whether a measure is asked for.
@@ -151,7 +172,7 @@ impl L7 {
     /// How long all of it may take.
     pub fn length(&self) -> Duration {
         // Six measures of loads with some windows each, of some programs, and as long again around them.
-        let windows = (self.subjects.len() + 3) * self.rounds.clamp(1, 1000) * 8;
+        let windows = (self.subjects.further.len() + 3) * self.rounds.clamp(1, 1000) * 8;
         Duration::from_secs_f64(self.seconds.clamp(0.1, 600.0) * windows as f64 * 2.0 + 120.0)
     }
 }
@@ -177,8 +198,7 @@ pub(crate) const PEER: &str = "peer";
 impl Run {
     /// The programs to measure, ours first.
     pub fn programs(&self) -> anyhow::Result<Vec<Program>> {
-        let peer = self.peer.clone().or_else(|| variable("PEER_ZTUNNEL").map(PathBuf::from));
-        programs(&beside(self.ours.as_deref(), "ztunnel")?, &self.subjects, peer)
+        self.subjects.programs("ztunnel", "PEER_ZTUNNEL")
     }
 
     /// The program that makes big meshes.
@@ -194,25 +214,8 @@ impl Run {
 
     /// The load program.
     pub fn load(&self) -> anyhow::Result<PathBuf> {
-        whole(&beside(self.load.as_deref(), "lateen-load")?)
+        self.subjects.load()
     }
-}
-
-/// Ours, other builds of it, the peer.
-fn programs(ours: &Path, subjects: &[String], peer: Option<PathBuf>) -> anyhow::Result<Vec<Program>> {
-    let mut all = vec![program(OURS, ours)?];
-    for subject in subjects {
-        let (name, path) = subject.split_once('=').with_context(|| format!("--subject {subject}: say NAME=PATH"))?;
-        let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        if !plain || [NONE, PASSTHROUGH, PEER, OURS].contains(&name) {
-            bail!("--subject {subject}: a name is a new word of a-z and 0-9");
-        }
-        all.push(program(name, Path::new(path))?);
-    }
-    if let Some(path) = peer {
-        all.push(program(PEER, &path)?);
-    }
-    Ok(all)
 }
 
 fn beside(given: Option<&Path>, name: &str) -> anyhow::Result<PathBuf> {
@@ -231,6 +234,6 @@ fn whole(path: &Path) -> anyhow::Result<PathBuf> {
 
 /// An environment variable that is set and not empty.
 #[allow(clippy::disallowed_methods)]
-fn variable(name: &str) -> Option<String> {
+fn named(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

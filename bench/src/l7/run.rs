@@ -55,7 +55,7 @@ pub(crate) fn run(asked: &config::L7) -> anyhow::Result<ExitCode> {
     let place =
         Place { netns, control: &control, directory: directory.path(), load: &load, logs: asked.logs.as_deref() };
     let results = Results { header, ..Results::default() };
-    let mut runner = Runner { asked, programs, place, server, running: Vec::new(), results };
+    let mut runner = Runner { asked, programs, place, server, running: Vec::new(), started: 0, results };
     for name in wanted {
         println!("{name}");
         runner.measure(name)?;
@@ -78,6 +78,8 @@ struct Runner<'a> {
     place: Place<'a>,
     server: Load,
     running: Vec<(String, Scene, Running)>,
+    /// How many were started.
+    started: u16,
     results: Results,
 }
 
@@ -257,8 +259,9 @@ impl Runner<'_> {
         }
         let program = self.programs.iter().find(|program| program.name == column).context("a column's program")?;
         // Ports of those that ended are not used again.
-        let number = u16::try_from(self.results.done.len() * 16 + self.running.len()).context("too many proxies")?;
-        let running = self.place.start((program, &scene), number).with_context(|| format!("starting {column}"))?;
+        self.started += 1;
+        let running =
+            self.place.start((program, &scene), self.started).with_context(|| format!("starting {column}"))?;
         self.running.push((column.to_owned(), scene, running));
         Ok(self.running.len() - 1)
     }
