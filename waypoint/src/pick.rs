@@ -156,6 +156,8 @@ pub struct Tried {
 struct Choice<'c> {
     lane: &'c Lane,
     cluster: &'c Arc<Cluster>,
+    /// Its state.
+    pool: &'c Arc<ClusterPool>,
     world: &'c Arc<World>,
     arrival: &'c Arrival,
     hash: Option<u64>,
@@ -168,7 +170,7 @@ struct Choice<'c> {
 /// Chooses for one attempt.
 pub fn pick(
     context: &Context,
-    cluster: &Arc<Cluster>,
+    (cluster, pool): (&Arc<Cluster>, &Arc<ClusterPool>),
     (parts, session): (&Parts, Option<&Session>),
     tried: &Tried,
 ) -> Result<Picked, Failure> {
@@ -180,6 +182,7 @@ pub fn pick(
     let choice = Choice {
         lane: &context.on.lane,
         cluster,
+        pool,
         world: &context.world,
         arrival: &context.on.arrival,
         hash,
@@ -209,8 +212,8 @@ pub fn for_connection(
     let world = &lane.shared.world.load();
     let by_source = matches!(&cluster.policy.balancing, Balancing::Hash(hash) if hash.key == HashKey::SourceIp);
     let hash = by_source.then(|| hash::of_address(arrival.caller.client.ip()));
-    let tried = &Tried::default();
-    Choice { lane, cluster, world, arrival, hash, session: None, host, tried }.make().map(|(picked, _)| picked)
+    let (pool, tried) = (&lane.shared.clusters.of(&cluster.upstream), &Tried::default());
+    Choice { lane, cluster, pool, world, arrival, hash, session: None, host, tried }.make().map(|(picked, _)| picked)
 }
 
 /// What of the request is hashed, and the cookie for a client that has none.
@@ -307,8 +310,7 @@ impl Choice<'_> {
     }
 
     fn balanced(&self) -> Result<(Picked, bool), Failure> {
-        let shared = &self.lane.shared;
-        let pool = shared.clusters.of(&self.cluster.upstream);
+        let (shared, pool) = (&self.lane.shared, self.pool.clone());
         let now = shared.now();
         let here = shared.here.load();
         let snapshot = Snapshot { cluster: self.cluster, world: self.world, here: &here, now, seed: self.seed() };

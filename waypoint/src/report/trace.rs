@@ -3,8 +3,6 @@
 //! In: a request's headers. Out: the same, with an id, and with the beginning of a trace where the client sent none. What the
 //! client sent is passed on unchanged: no span of ours is reported, so a span id of ours would only break the chain.
 
-use std::fmt::Write as _;
-
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -41,24 +39,32 @@ pub fn settle(headers: &mut HeaderMap, ids: Ids, random: impl Fn() -> u128) {
 /// A version 4 UUID. The version's digit says that the request is not traced, as in the reference.
 fn uuid(random: u128) -> HeaderValue {
     let bits = random & !(0xf << 76) & !(0b11 << 62) | 0x4 << 76 | 0b10 << 62;
-    let mut text = String::with_capacity(36);
-    let hex = format!("{bits:032x}");
-    for (at, part) in [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)].into_iter().enumerate() {
-        if at > 0 {
-            text.push('-');
-        }
-        text.push_str(&hex[part.0..part.1]);
+    let mut text = [b'-'; 36];
+    for (digits, shift) in [(0..8, 96), (9..13, 80), (14..18, 64), (19..23, 48), (24..36, 0)] {
+        write_hex(&mut text[digits], bits >> shift);
     }
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    value(&text)
 }
 
 /// A trace that nobody samples so far. Neither id may be zero.
 fn traceparent(trace: u128, span: u128) -> HeaderValue {
-    let mut text = String::with_capacity(55);
-    let span = u64::try_from(span >> 64).unwrap_or_default() | 1;
-    let written = write!(text, "00-{:032x}-{span:016x}-00", trace | 1);
-    written.expect("a String takes everything");
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    write_hex(&mut text[3..35], trace | 1);
+    write_hex(&mut text[36..52], span >> 64 | 1);
+    value(&text)
+}
+
+/// The last digits of `bits`, as many as there is room for. By hand, as both ids are written for each request: what `write!`
+/// does around it costs more than the digits.
+fn write_hex(room: &mut [u8], mut bits: u128) {
+    for digit in room.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(bits & 0xf) as usize];
+        bits >>= 4;
+    }
+}
+
+fn value(text: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 /// W3C Trace Context §3.2.
@@ -120,6 +126,15 @@ mod tests {
             let found: Vec<(&str, &str)> = found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             assert_eq!(found, expected, "{given:?} {ids:?}");
         }
+    }
+
+    #[test]
+    fn ids_are_their_digits() {
+        let bits = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
+        assert_eq!(uuid(bits), "01234567-89ab-4def-8123-456789abcdef");
+        let trace = traceparent(bits << 4, bits);
+        assert_eq!(trace, "00-123456789abcdef0123456789abcdef1-0123456789abcdef-00");
+        assert_eq!(traceparent(0, 0), "00-00000000000000000000000000000001-0000000000000001-00");
     }
 
     #[test]

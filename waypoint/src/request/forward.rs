@@ -6,7 +6,7 @@
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use hyper::{
     body::{Body as _, Incoming},
     upgrade::OnUpgrade,
@@ -18,7 +18,9 @@ use super::{
     context::{Context, SentTo},
     control,
     local::Local,
-    mirror, upgrade,
+    mirror,
+    parcel::{Body, Head},
+    upgrade,
 };
 use crate::{
     arrival::Target,
@@ -144,33 +146,6 @@ fn new_path(request: &mut Request<Incoming>, rewrite: &Rewrite) -> Result<(), Lo
     Ok(())
 }
 
-/// The body, as far as it can be sent.
-enum Body {
-    None,
-    /// Once, unless nobody has seen it.
-    Once(Option<RequestBody>),
-    /// As often as it is whole.
-    Kept(Replay),
-}
-
-impl Body {
-    fn is_there(&self) -> bool {
-        match self {
-            Self::None => true,
-            Self::Once(body) => body.is_some(),
-            Self::Kept(replay) => replay.is_whole(),
-        }
-    }
-
-    fn take(&mut self) -> RequestBody {
-        match self {
-            Self::None => RequestBody::empty(),
-            Self::Once(body) => body.take().unwrap_or_else(RequestBody::empty),
-            Self::Kept(replay) => RequestBody::kept(replay.reader()),
-        }
-    }
-}
-
 /// Everything about sending that does not change from attempt to attempt.
 struct Course<'f> {
     upstream: Arc<Upstream>,
@@ -189,7 +164,8 @@ impl Course<'_> {
         let policy = policy.as_deref().filter(|_| !self.asked.websocket);
         let times = control::times(control.as_deref(), self.forward.timeout, policy);
         times.tell(&mut parts.headers);
-        let mut body = self.body(context, body, policy.is_some() || !self.copies.is_empty());
+        let keeps = policy.is_some() || !self.copies.is_empty();
+        let (mut head, mut body) = (Head::new(parts, keeps), self.body(context, body, keeps));
         let mut limits = Limits::new(times.whole, context.options().stream_idle_timeout, &context.flow);
         self.know_endpoints(context).await;
         let pool = context.on.lane.shared.clusters.of(&self.upstream);
@@ -199,7 +175,8 @@ impl Course<'_> {
         let mut retrying = None;
         for made in 1_u32.. {
             let began = Instant::now();
-            let mut picked = match pick::pick(context, &self.cluster, (&parts, session), &tried) {
+            let Some(parts) = head.whole() else { break };
+            let mut picked = match pick::pick(context, (&self.cluster, &pool), (parts, session), &tried) {
                 Ok(picked) => picked,
                 Err(why) => return failed(context, &why).into(),
             };
@@ -207,11 +184,11 @@ impl Course<'_> {
                 parts.headers.insert(ATTEMPT.clone(), HeaderValue::from(made));
             }
             let own = times.per_try.map(|time| Deadline::new(time, &context.flow));
-            let sending = self.attempt(context, (&pool, &picked), (&parts, &mut body));
+            let sending = self.attempt(context, (&pool, &picked), (&mut head, &mut body));
             let outcome = limited(sending, (&mut limits, own), &context.flow).await;
             context.sent = Some(self.sent_to(&picked, (made, began)));
             context.told.clone_from(&picked.told);
-            let progress = Progress { made, replayable: body.is_there() };
+            let progress = Progress { made, replayable: head.is_there() && body.is_there() };
             let judged = match &outcome {
                 Ok(sent) => {
                     let (status, headers) = (sent.response.status(), sent.response.headers());
@@ -227,7 +204,7 @@ impl Course<'_> {
                 Next::Again(wait) => wait,
                 Next::HandOn(flag) => {
                     context.flags.extend(flag.map(retry::Flag::as_str));
-                    self.copy(context, &parts, &body);
+                    self.copy(context, &mut head, &body);
                     return self.hand_on(context, outcome, (limits, picked));
                 }
             };
@@ -278,13 +255,14 @@ impl Course<'_> {
         &self,
         context: &Context,
         (pool, picked): (&Arc<ClusterPool>, &Picked),
-        (parts, body): (&Parts, &mut Body),
+        (head, body): (&mut Head, &mut Body),
     ) -> Result<Sent, Failed> {
         let speak = self.speak(context);
         let mut request = Request::new(body.take());
+        let (headers, parts) = head.send();
+        *request.headers_mut() = headers;
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = parts.uri.clone();
-        *request.headers_mut() = parts.headers.clone();
         if context.options().preserve_header_case {
             *request.extensions_mut() = parts.extensions.clone();
         }
@@ -337,10 +315,11 @@ impl Course<'_> {
     }
 
     /// Mirrors hear of a request once, when it was answered.
-    fn copy(&self, context: &Context, parts: &Parts, body: &Body) {
+    fn copy(&self, context: &Context, head: &mut Head, body: &Body) {
         if self.copies.is_empty() {
             return;
         }
+        let Some(parts) = head.whole() else { return };
         let whole = match body {
             Body::None => Some(Bytes::new()),
             Body::Kept(replay) => replay.whole(),
@@ -389,6 +368,8 @@ async fn limited<T>(
         }
     };
     tokio::select! {
+        // No dice for what nearly always is the first to be done.
+        biased;
         done = doing => done,
         over = whole => Err(match over {
             Over::Time => Failure::Timeout,

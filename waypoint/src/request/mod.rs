@@ -15,6 +15,7 @@ mod forward;
 mod judge;
 mod local;
 mod mirror;
+mod parcel;
 mod record;
 mod tail;
 mod upgrade;
