@@ -96,7 +96,7 @@ fn ends() -> anyhow::Result<(WorkloadCertificate, Arc<ClientConfig>, Arc<ClientC
     let anchors = Arc::new(anchors);
     let who: SpiffeId = WHO.parse().context("a SPIFFE id")?;
     let client = |provider: Arc<CryptoProvider>| -> anyhow::Result<Arc<ClientConfig>> {
-        let verifier = ExpectedServer::new(anchors.clone(), BTreeSet::from([who.clone()]), provider.clone());
+        let verifier = ExpectedServer::verifier(anchors.clone(), BTreeSet::from([who.clone()]), provider.clone());
         let builder =
             ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])?;
         let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));

@@ -192,7 +192,7 @@ impl WorkloadCertificate {
     /// the server, and offers HTTP/2.
     pub fn client_towards(&self, expected: BTreeSet<SpiffeId>) -> ClientConfig {
         let mut config = ClientConfig::clone(&self.client);
-        let verifier = ExpectedServer::new(self.anchors.clone(), expected, provider());
+        let verifier = ExpectedServer::verifier(self.anchors.clone(), expected, provider());
         config.dangerous().set_certificate_verifier(Arc::new(verifier));
         config
     }
@@ -247,7 +247,7 @@ fn server_config(
     let chain = WebPkiClientVerifier::builder_with_provider(anchors.clone(), provider.clone()).build();
     let chain =
         chain.map_err(|error| CertError::Roots { identity: Box::new(identity.clone()), reason: error.to_string() })?;
-    let verifier = Arc::new(OwnTrustDomain::new(chain, identity.trust_domain().clone()));
+    let verifier = Arc::new(OwnTrustDomain::verifier(chain, identity.trust_domain().clone(), provider.clone()));
     let builder = ServerConfig::builder_with_provider(provider.clone());
     let builder = builder
         .with_protocol_versions(&[&rustls::version::TLS13])

@@ -13,6 +13,7 @@ pub mod keeper;
 pub mod presented;
 pub mod stream;
 pub mod suites;
+pub mod verifier;
 pub mod verify;
 
 #[cfg(test)]

@@ -7,19 +7,15 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use lateen_types::id::{SpiffeId, TrustDomain};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, SignatureScheme,
-    client::{
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor,
-    },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-    server::{
-        ParsedCertificate,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    CertificateError, OtherError, RootCertStore,
+    client::verify_server_cert_signed_by_trust_anchor,
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms},
+    pki_types::{CertificateDer, ServerName},
+    server::{ParsedCertificate, danger::ClientCertVerifier},
 };
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
+
+use crate::verifier::{ClientRule, ServerRule, Shown, Verifier};
 
 /// Why a peer with a valid chain is refused all the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -111,57 +107,30 @@ pub fn check_client(presented: Vec<SpiffeId>, own: &TrustDomain) -> Result<(), P
 pub struct ExpectedServer {
     anchors: Arc<RootCertStore>,
     expected: BTreeSet<SpiffeId>,
-    provider: Arc<CryptoProvider>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ExpectedServer {
     /// Accepts servers under `anchors` that are one of `expected`. Nobody is expected if that is empty.
-    pub fn new(anchors: Arc<RootCertStore>, expected: BTreeSet<SpiffeId>, provider: Arc<CryptoProvider>) -> Self {
-        Self { anchors, expected, provider }
+    pub fn verifier(
+        anchors: Arc<RootCertStore>,
+        expected: BTreeSet<SpiffeId>,
+        provider: Arc<CryptoProvider>,
+    ) -> Verifier<Self> {
+        Verifier::new(Self { anchors, expected, algorithms: provider.signature_verification_algorithms }, provider)
     }
 
     /// Accepts nobody.
-    pub fn nobody(provider: Arc<CryptoProvider>) -> Self {
-        Self::new(Arc::new(RootCertStore::empty()), BTreeSet::new(), provider)
+    pub fn nobody(provider: Arc<CryptoProvider>) -> Verifier<Self> {
+        Self::verifier(Arc::new(RootCertStore::empty()), BTreeSet::new(), provider)
     }
 }
 
-impl ServerCertVerifier for ExpectedServer {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let leaf = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&leaf, &self.anchors, intermediates, now, algorithms)?;
-        check_server(spiffe_ids_of(end_entity)?, &self.expected)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+impl ServerRule for ExpectedServer {
+    fn check(&self, shown: Shown<'_>, _: &ServerName<'_>) -> Result<(), rustls::Error> {
+        let (leaf, algorithms) = (ParsedCertificate::try_from(shown.leaf)?, self.algorithms.all);
+        verify_server_cert_signed_by_trust_anchor(&leaf, &self.anchors, shown.intermediates, shown.now, algorithms)?;
+        Ok(check_server(spiffe_ids_of(shown.leaf)?, &self.expected)?)
     }
 }
 
@@ -175,48 +144,19 @@ pub struct OwnTrustDomain {
 
 impl OwnTrustDomain {
     /// Adds the check for `own` to a verifier of chains.
-    pub fn new(chain: Arc<dyn ClientCertVerifier>, own: TrustDomain) -> Self {
-        Self { chain, own }
+    pub fn verifier(
+        chain: Arc<dyn ClientCertVerifier>,
+        own: TrustDomain,
+        provider: Arc<CryptoProvider>,
+    ) -> Verifier<Self> {
+        Verifier::new(Self { chain, own }, provider)
     }
 }
 
-impl ClientCertVerifier for OwnTrustDomain {
-    /// None: a hint could only keep a client with several certificates from trying the right one.
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        check_client(spiffe_ids_of(end_entity)?, &self.own)?;
-        Ok(verified)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+impl ClientRule for OwnTrustDomain {
+    fn check(&self, shown: Shown<'_>) -> Result<(), rustls::Error> {
+        self.chain.verify_client_cert(shown.leaf, shown.intermediates, shown.now)?;
+        Ok(check_client(spiffe_ids_of(shown.leaf)?, &self.own)?)
     }
 }
 

@@ -5,16 +5,15 @@
 
 use std::sync::Arc;
 
-use lateen_identity::presented::Presented;
+use lateen_identity::{
+    presented::Presented,
+    verifier::{ClientRule, Shown, Verifier},
+};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, SignatureScheme,
-    client::danger::HandshakeSignatureValid,
+    CertificateError, DistinguishedName, OtherError, RootCertStore,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, UnixTime},
-    server::{
-        WebPkiClientVerifier,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
 use super::tls::TlsError;
@@ -56,33 +55,27 @@ impl Clients {
         terms: &Arc<Terms>,
         credential: &Credential,
         provider: &Arc<CryptoProvider>,
-    ) -> Result<Arc<Self>, TlsError> {
+    ) -> Result<Arc<Verifier<Self>>, TlsError> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(credential.authorities.iter().cloned());
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .with_crls(credential.revocations.iter().cloned());
         let chain = builder.build().map_err(|error| TlsError::Authorities(error.to_string()))?;
-        Ok(Arc::new(Self { chain, terms: terms.clone() }))
+        Ok(Arc::new(Verifier::new(Self { chain, terms: terms.clone() }, provider.clone())))
     }
 
     /// Whose certificate it is, as far as it is proven: where strangers are let in too, it is looked at once more.
     pub fn presented(&self, certificates: Option<&[CertificateDer<'_>]>) -> Option<Presented> {
         let (leaf, intermediates) = certificates?.split_first()?;
         if self.terms.client_certificate == ClientCertificate::OptionalUnverified {
-            self.check(leaf, intermediates, UnixTime::now()).ok()?;
+            self.judge(Shown { leaf, intermediates, now: UnixTime::now() }).ok()?;
         }
         Presented::read(leaf)
     }
 
-    fn check(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.chain.verify_client_cert(leaf, intermediates, now)?;
-        lets_in(&self.terms, Presented::read(leaf).as_ref())?;
-        Ok(verified)
+    fn judge(&self, shown: Shown<'_>) -> Result<(), rustls::Error> {
+        self.chain.verify_client_cert(shown.leaf, shown.intermediates, shown.now)?;
+        Ok(lets_in(&self.terms, Presented::read(shown.leaf).as_ref())?)
     }
 }
 
@@ -100,49 +93,22 @@ pub fn lets_in(terms: &Terms, presented: Option<&Presented>) -> Result<(), Refus
     if has_pins && !is_pinned { Err(Refused::Pin) } else { Ok(()) }
 }
 
-impl ClientCertVerifier for Clients {
-    fn client_auth_mandatory(&self) -> bool {
-        self.terms.client_certificate == ClientCertificate::Required
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chain.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        match self.check(leaf, intermediates, now) {
+impl ClientRule for Clients {
+    fn check(&self, shown: Shown<'_>) -> Result<(), rustls::Error> {
+        match self.judge(shown) {
             Err(error) if self.terms.client_certificate == ClientCertificate::OptionalUnverified => {
                 tracing::debug!(%error, "a client whose certificate is not good is let in as a stranger");
-                Ok(ClientCertVerified::assertion())
+                Ok(())
             }
-            checked => checked,
+            judged => judged,
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, certificate, signature)
+    fn is_mandatory(&self) -> bool {
+        self.terms.client_certificate == ClientCertificate::Required
     }
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+    fn hints(&self) -> &[DistinguishedName] {
+        self.chain.root_hint_subjects()
     }
 }

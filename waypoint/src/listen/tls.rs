@@ -12,6 +12,7 @@ use lateen_identity::{
     keeper::KeeperError,
     presented::{Name, Presented},
     suites,
+    verifier::Verifier,
 };
 use lateen_net::splice::Io;
 use lateen_rt::deadline::{Elapsed, within};
@@ -120,7 +121,7 @@ struct Key {
 #[derive(Debug)]
 struct Made {
     config: Arc<ServerConfig>,
-    clients: Option<Arc<Clients>>,
+    clients: Option<Arc<Verifier<Clients>>>,
     credentials: Vec<Arc<Credential>>,
 }
 
@@ -138,7 +139,7 @@ enum Prover {
     /// Clients are not asked.
     Nobody,
     /// Authorities that were configured.
-    Clients(Arc<Clients>),
+    Clients(Arc<Verifier<Clients>>),
     /// The mesh.
     Mesh,
 }
@@ -153,7 +154,7 @@ impl Ready {
         let chain = connection.peer_certificates();
         let presented = match &self.prover {
             Prover::Nobody => None,
-            Prover::Clients(clients) => clients.presented(chain),
+            Prover::Clients(clients) => clients.rule().presented(chain),
             Prover::Mesh => {
                 let presented = chain.and_then(|chain| Presented::read(chain.first()?));
                 clients::lets_in(&self.terms, presented.as_ref())?;

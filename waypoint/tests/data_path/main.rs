@@ -12,6 +12,7 @@ mod messages;
 mod origination;
 mod policies;
 mod rig;
+mod roots;
 mod sessions;
 mod smuggling;
 mod translation;

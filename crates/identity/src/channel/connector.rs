@@ -16,12 +16,9 @@ use lateen_net::{
     options::Keepalive,
 };
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    CertificateError, ClientConfig, RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    pki_types::ServerName,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -31,7 +28,11 @@ use tokio_rustls::TlsConnector;
 use tonic::codegen::Service;
 
 use super::Roots;
-use crate::{cert::pem_certificates, crypto::provider};
+use crate::{
+    cert::pem_certificates,
+    crypto::provider,
+    verifier::{ServerRule, Shown, Verifier},
+};
 
 /// Longer than on the data path: control streams are silent for hours.
 const KEEPALIVE: Keepalive =
@@ -125,7 +126,8 @@ impl Connector {
         let verifier = EitherName { chain, alternative: alternative.map_err(io::Error::other)? };
         let builder = ClientConfig::builder_with_provider(provider());
         let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).map_err(io::Error::other)?;
-        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+        let builder =
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(verifier, provider())));
         let mut config = builder.with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(config)
@@ -166,44 +168,17 @@ struct EitherName {
     alternative: Option<ServerName<'static>>,
 }
 
-impl ServerCertVerifier for EitherName {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let by = |name: &ServerName<'_>| self.chain.verify_server_cert(end_entity, intermediates, name, ocsp, now);
-        match (by(server_name), &self.alternative) {
+impl ServerRule for EitherName {
+    fn check(&self, shown: Shown<'_>, asked: &ServerName<'_>) -> Result<(), rustls::Error> {
+        let by = |name: &ServerName<'_>| {
+            self.chain.verify_server_cert(shown.leaf, shown.intermediates, name, &[], shown.now).map(|_| ())
+        };
+        match (by(asked), &self.alternative) {
             (Err(rustls::Error::InvalidCertificate(reason)), Some(alternative)) if is_about_the_name(&reason) => {
                 by(alternative)
             }
             (verified, _) => verified,
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
     }
 }
 

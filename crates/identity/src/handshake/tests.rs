@@ -111,7 +111,7 @@ async fn a_client_without_a_certificate_is_refused() {
     let server = ca.leaf(&[SHOP], A_DAY);
     let builder = ClientConfig::builder_with_provider(provider());
     let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).expect("versions");
-    let verifier = ExpectedServer::new(server.anchors().clone(), [id(SHOP)].into(), provider());
+    let verifier = ExpectedServer::verifier(server.anchors().clone(), [id(SHOP)].into(), provider());
     let bare = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
     let (near, far) = duplex(64 * 1024);
     let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
@@ -130,7 +130,7 @@ async fn a_classic_client_is_accepted() {
     classic.cipher_suites.reverse();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(server.roots().iter().cloned());
-    let verifier = ExpectedServer::new(Arc::new(roots), [id(SHOP)].into(), provider());
+    let verifier = ExpectedServer::verifier(Arc::new(roots), [id(SHOP)].into(), provider());
     let builder = ClientConfig::builder_with_provider(Arc::new(classic));
     let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).expect("versions");
     let config = builder

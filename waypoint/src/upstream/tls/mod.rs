@@ -24,12 +24,13 @@ use rustls::{
     ClientConfig, RootCertStore, SignatureScheme, client::ResolvesClientCert, crypto::aws_lc_rs::default_provider,
     pki_types::ServerName, sign::CertifiedKey,
 };
+use tokio::sync::OnceCell;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use self::trust::Trust;
 use super::{connection::Speak, endpoint::Endpoint, wire::Carrier};
 use crate::{
-    book::{Book, Credential, Refusal, cluster::Tls},
+    book::{Book, BookStore, Credential, Refusal, cluster::Tls},
     lane::Shared,
 };
 
@@ -114,68 +115,45 @@ impl Sources {
 #[derive(Default)]
 pub struct Origins {
     made: RwLock<HashMap<Arc<Tls>, Arc<Origin>>>,
-    /// Read when they are first needed.
-    system: RwLock<Option<Arc<RootCertStore>>>,
+    /// Read when they are first needed, and again for as long as there are none.
+    system: OnceCell<Arc<RootCertStore>>,
 }
 
 impl Origins {
     /// The way to begin `tls` now; `own` is our certificate in the mesh, where that is asked for.
-    pub fn of(
+    pub async fn of(
         &self,
         tls: &Arc<Tls>,
-        book: &Book,
+        book: &BookStore,
         own: Option<Arc<WorkloadCertificate>>,
     ) -> Result<Arc<Origin>, SealError> {
-        let sources = Sources::find(tls, book, own)?;
+        let system = match needs_system(tls) {
+            true => Some(self.system().await?),
+            false => None,
+        };
+        // The newest book, not the request's: a retry must not go out with what was taken back meanwhile.
+        let sources = Sources::find(tls, &book.peek(), own)?;
         if let Some(made) = self.made.read().get(tls).filter(|made| made.made_of.is_same(&sources)) {
             return Ok(made.clone());
         }
+        // Off the lock, which every request takes.
+        let made = Arc::new(Origin { kind: make(tls, &sources, system)?, made_of: sources });
         let mut all = self.made.write();
         // Somebody else may have been faster.
-        if let Some(made) = all.get(tls).filter(|made| made.made_of.is_same(&sources)) {
-            return Ok(made.clone());
+        if let Some(first) = all.get(tls).filter(|first| first.made_of.is_same(&made.made_of)) {
+            return Ok(first.clone());
         }
-        let made = Arc::new(Origin { kind: self.make(tls, &sources)?, made_of: sources });
         all.insert(tls.clone(), made.clone());
         Ok(made)
     }
 
-    fn make(&self, tls: &Tls, sources: &Sources) -> Result<Kind, SealError> {
-        if let Some(own) = &sources.own {
-            return Ok(Kind::Mesh(own.clone()));
-        }
-        let provider = Arc::new(default_provider());
-        let trust = match (&tls.ca, &sources.authority) {
-            _ if tls.insecure_skip_verify => Trust::anybody(&provider),
-            (Some(name), Some(credential)) => Trust::of(name, credential, &provider)?,
-            (_, _) => Trust::roots(self.system()?, &provider)?,
+    /// The roots of this machine. They are files: read beside the data path's threads, by one who needs them for all others.
+    async fn system(&self) -> Result<Arc<RootCertStore>, SealError> {
+        let read = || async {
+            let reading = tokio::task::spawn_blocking(trust::system).await;
+            reading.unwrap_or_else(|error| Err(SealError::NoRoots(error.to_string().into()))).map(Arc::new)
         };
-        let verifier = trust.naming(&tls.subject_alt_names);
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| SealError::Unusable(error.to_string().into()))?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
-        let shown = match (&tls.credential, &sources.shown) {
-            (Some(name), Some(credential)) if credential.pairs.is_empty() => {
-                return Err(SealError::NothingToShow(name.clone()));
-            }
-            (Some(_), Some(credential)) => credential.pairs.clone(),
-            (_, _) => Box::default(),
-        };
-        Ok(Kind::Configured(Box::new(match shown.is_empty() {
-            true => builder.with_no_client_auth(),
-            false => builder.with_client_cert_resolver(Arc::new(Shown(shown))),
-        })))
-    }
-
-    fn system(&self) -> Result<Arc<RootCertStore>, SealError> {
-        if let Some(roots) = self.system.read().as_ref() {
-            return Ok(roots.clone());
-        }
-        let roots = Arc::new(trust::system()?);
-        *self.system.write() = Some(roots.clone());
-        Ok(roots)
+        self.system.get_or_try_init(read).await.cloned()
     }
 
     /// Forgets what no cluster of `book` asks for any more, or was made of what has changed.
@@ -195,6 +173,41 @@ impl Origins {
     pub fn holds(&self, origin: &Arc<Origin>) -> bool {
         self.made.read().values().any(|made| Arc::ptr_eq(made, origin))
     }
+}
+
+/// Whether nobody is named who verifies the server, so that whoever this machine trusts does.
+fn needs_system(tls: &Tls) -> bool {
+    !tls.mesh_identity && !tls.insecure_skip_verify && tls.ca.is_none()
+}
+
+fn make(tls: &Tls, sources: &Sources, system: Option<Arc<RootCertStore>>) -> Result<Kind, SealError> {
+    if let Some(own) = &sources.own {
+        return Ok(Kind::Mesh(own.clone()));
+    }
+    let provider = Arc::new(default_provider());
+    let trust = match (&tls.ca, &sources.authority, system) {
+        _ if tls.insecure_skip_verify => Trust::Anybody,
+        (Some(name), Some(credential), _) => Trust::of(name, credential, &provider)?,
+        (_, _, Some(system)) => Trust::roots(system, &provider)?,
+        (_, _, None) => return Err(SealError::NoRoots("they were not asked for".into())),
+    };
+    let verifier = trust.naming(&tls.subject_alt_names, &provider);
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| SealError::Unusable(error.to_string().into()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let shown = match (&tls.credential, &sources.shown) {
+        (Some(name), Some(credential)) if credential.pairs.is_empty() => {
+            return Err(SealError::NothingToShow(name.clone()));
+        }
+        (Some(_), Some(credential)) => credential.pairs.clone(),
+        (_, _) => Box::default(),
+    };
+    Ok(Kind::Configured(Box::new(match shown.is_empty() {
+        true => builder.with_no_client_auth(),
+        false => builder.with_client_cert_resolver(Arc::new(Shown(shown))),
+    })))
 }
 
 /// Our certificates: the first whose key the server can verify.
@@ -247,8 +260,7 @@ impl Seal {
             true => Some(shared.keeper.certificate(&shared.own.identity).await?),
             false => None,
         };
-        // The newest book, not the request's: a retry must not go out with what was taken back meanwhile.
-        let origin = shared.origins.of(tls, &shared.book.peek(), own)?;
+        let origin = shared.origins.of(tls, &shared.book, own).await?;
         let (name, peers) = match &origin.kind {
             Kind::Configured(_) => (Some(name(tls.server_name.as_deref().unwrap_or(host))?), Vec::new()),
             Kind::Mesh(_) => (tls.server_name.as_deref().map(name).transpose()?, peers(tls, endpoint)?),

@@ -45,37 +45,37 @@ fn destination(store: &BookStore, tls: Option<&Arc<Tls>>) {
     store.apply([Change::Destination { service, clusters: vec![Arc::new(cluster)] }]);
 }
 
-#[test]
-fn what_was_made_of_the_same_is_the_same_and_of_anything_else_another() {
+#[tokio::test]
+async fn what_was_made_of_the_same_is_the_same_and_of_anything_else_another() {
     let (store, origins) = (BookStore::default(), Origins::default());
-    let missing = origins.of(&tls("a"), &store.load(), None).expect_err("there is no credential yet");
+    let missing = origins.of(&tls("a"), &store, None).await.expect_err("there is no credential yet");
     assert!(missing.to_string().contains("the credential a has not arrived"), "{missing}");
     tell(&store, "a");
-    let first = origins.of(&tls("a"), &store.load(), None).expect("made");
+    let first = origins.of(&tls("a"), &store, None).await.expect("made");
     // Another credential changes: not ours.
     tell(&store, "b");
-    assert!(Arc::ptr_eq(&first, &origins.of(&tls("a"), &store.load(), None).expect("made")));
-    let other = origins.of(&tls("b"), &store.load(), None).expect("made");
+    assert!(Arc::ptr_eq(&first, &origins.of(&tls("a"), &store, None).await.expect("made")));
+    let other = origins.of(&tls("b"), &store, None).await.expect("made");
     assert!(!Arc::ptr_eq(&first, &other), "another policy");
     tell(&store, "a");
-    let second = origins.of(&tls("a"), &store.load(), None).expect("made");
+    let second = origins.of(&tls("a"), &store, None).await.expect("made");
     assert!(!Arc::ptr_eq(&first, &second), "the credential has changed");
     assert!(!origins.holds(&first) && origins.holds(&second));
 }
 
-#[test]
-fn what_nobody_asks_for_any_more_is_forgotten() {
+#[tokio::test]
+async fn what_nobody_asks_for_any_more_is_forgotten() {
     let (store, origins) = (BookStore::default(), Origins::default());
     tell(&store, "a");
     destination(&store, Some(&tls("a")));
-    let made = origins.of(&tls("a"), &store.load(), None).expect("made");
+    let made = origins.of(&tls("a"), &store, None).await.expect("made");
     origins.review(&store.load());
     assert!(origins.holds(&made));
     destination(&store, None);
     origins.review(&store.load());
     assert!(!origins.holds(&made));
     destination(&store, Some(&tls("a")));
-    let made = origins.of(&tls("a"), &store.load(), None).expect("made");
+    let made = origins.of(&tls("a"), &store, None).await.expect("made");
     store.apply([Change::Removed { kind: Kind::Credential, name: "a".into() }]);
     origins.review(&store.load());
     assert!(!origins.holds(&made), "its credential is gone");

@@ -5,15 +5,12 @@
 
 use std::{fmt, sync::Arc};
 
+use lateen_identity::verifier::{ServerRule, Shown, Verifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_name,
-    },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    CertificateError, OtherError, RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier, verify_server_name},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, ServerName},
     server::ParsedCertificate,
 };
 use x509_parser::extensions::GeneralName;
@@ -26,15 +23,11 @@ use crate::book::Credential;
 pub(super) enum Trust {
     /// Of these authorities.
     Chain(Arc<WebPkiServerVerifier>),
-    /// Everybody's. What is signed is checked all the same: whoever answers has the key of the certificate it shows.
-    Anybody(Arc<CryptoProvider>),
+    /// Everybody's.
+    Anybody,
 }
 
 impl Trust {
-    pub(super) fn anybody(provider: &Arc<CryptoProvider>) -> Self {
-        Self::Anybody(provider.clone())
-    }
-
     /// The authorities of a credential.
     pub(super) fn of(
         name: &Arc<str>,
@@ -60,11 +53,14 @@ impl Trust {
     }
 
     /// With the names one of which the certificate must have; none: the name that is asked for.
-    pub(super) fn naming(self, names: &[Box<str>]) -> Arc<dyn ServerCertVerifier> {
+    pub(super) fn naming(self, names: &[Box<str>], provider: &Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
         match self {
-            Self::Anybody(provider) => Arc::new(Anybody(provider)),
+            Self::Anybody => Arc::new(Verifier::new(Anybody, provider.clone())),
             Self::Chain(chain) if names.is_empty() => chain,
-            Self::Chain(chain) => Arc::new(Named { chain, names: names.iter().map(|name| Name::of(name)).collect() }),
+            Self::Chain(chain) => {
+                let names = names.iter().map(|name| Name::of(name)).collect();
+                Arc::new(Verifier::new(Named { chain, names }, provider.clone()))
+            }
         }
     }
 }
@@ -139,88 +135,30 @@ fn has_text(leaf: &CertificateDer<'_>, text: &str) -> bool {
     })
 }
 
-impl ServerCertVerifier for Named {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        asked: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+impl ServerRule for Named {
+    fn check(&self, shown: Shown<'_>, asked: &ServerName<'_>) -> Result<(), rustls::Error> {
         // rustls looks at the name last: when only that is wrong, the chain is right.
-        match self.chain.verify_server_cert(leaf, intermediates, asked, ocsp, now) {
+        match self.chain.verify_server_cert(shown.leaf, shown.intermediates, asked, &[], shown.now) {
             Ok(_) => {}
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => {}
             Err(error) => return Err(error),
         }
-        if self.carries(leaf)? {
-            return Ok(ServerCertVerified::assertion());
+        if self.carries(shown.leaf)? {
+            return Ok(());
         }
         let names: Vec<String> = self.names.iter().map(ToString::to_string).collect();
         Err(CertificateError::Other(OtherError(Arc::new(Unnamed(names.join(", "))))).into())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
     }
 }
 
 /// Whoever it is (`insecureSkipVerify`).
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct Anybody;
 
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+impl ServerRule for Anybody {
+    fn check(&self, _: Shown<'_>, _: &ServerName<'_>) -> Result<(), rustls::Error> {
+        Ok(())
     }
 }
