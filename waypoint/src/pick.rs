@@ -106,6 +106,12 @@ impl Picked {
         }
     }
 
+    /// A connection to it came about whose bytes nobody looks into: more will not be known of it.
+    pub fn connected(&self) {
+        self.tell(Event::Connected);
+        self.tell(Event::Answer(200));
+    }
+
     /// Its answer has passed whole, and this is what its trailers say.
     pub fn ended(&self, grpc: Option<u32>) {
         if self.awaits_trailers {

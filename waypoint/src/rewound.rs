@@ -19,7 +19,7 @@ use tokio::{
 /// The stream.
 #[derive(Debug)]
 pub struct Rewound<S> {
-    first: Bytes,
+    first: BytesMut,
     stream: S,
 }
 
@@ -29,11 +29,11 @@ const LOOK: usize = 4096;
 impl<S: Duplex> Rewound<S> {
     /// A stream of which nothing was read.
     pub fn new(stream: S) -> Self {
-        Self { first: Bytes::new(), stream }
+        Self { first: BytesMut::new(), stream }
     }
 
-    /// Reads until `judge` knows; `None` if the stream ended before. Safe to drop: what was read is kept.
-    pub async fn look<T>(&mut self, judge: impl Fn(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
+    /// Reads until `judge` knows, which is asked about everything that has come; `None` if the stream ended before. Safe to drop: what was read is kept.
+    pub async fn look<T>(&mut self, mut judge: impl FnMut(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
         let mut scratch = BytesMut::new();
         loop {
             if let Some(known) = judge(&self.first) {
@@ -43,7 +43,11 @@ impl<S: Duplex> Rewound<S> {
             if more.is_empty() {
                 return Ok(None);
             }
-            self.first = if self.first.is_empty() { more } else { [&self.first[..], &more[..]].concat().into() };
+            match self.first.is_empty() {
+                true => self.first = more.into(),
+                // Grows by its double: what came before is not copied for each piece that comes.
+                false => self.first.extend_from_slice(&more),
+            }
         }
     }
 
@@ -51,7 +55,7 @@ impl<S: Duplex> Rewound<S> {
     pub fn skip(&mut self, count: usize) {
         self.first.advance(count.min(self.first.len()));
         if self.first.is_empty() {
-            self.first = Bytes::new();
+            self.first = BytesMut::new();
         }
     }
 }
@@ -68,7 +72,8 @@ impl<S> Rewound<S> {
         if bytes.is_empty() {
             return;
         }
-        self.first = if self.first.is_empty() { bytes } else { [&bytes[..], &self.first[..]].concat().into() };
+        self.first =
+            if self.first.is_empty() { bytes.into() } else { [&bytes[..], &self.first[..]].concat()[..].into() };
     }
 }
 
@@ -82,7 +87,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
         self.first.advance(length);
         if self.first.is_empty() {
             // The buffer behind it is not kept for the life of the connection.
-            self.first = Bytes::new();
+            self.first = BytesMut::new();
         }
         Poll::Ready(Ok(()))
     }
@@ -124,7 +129,7 @@ impl<S: Duplex> Duplex for Rewound<S> {
         if self.first.is_empty() {
             return self.stream.poll_chunk(context, scratch, want);
         }
-        Poll::Ready(Ok(std::mem::take(&mut self.first)))
+        Poll::Ready(Ok(std::mem::take(&mut self.first).freeze()))
     }
 
     fn poll_take(&mut self, context: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<()>> {
@@ -166,7 +171,7 @@ mod tests {
         let mut buffer = BytesMut::zeroed(BUFFER);
         let mut read = buffer.split().freeze();
         read.advance(BUFFER);
-        let mut stream = Rewound { first: Bytes::new(), stream: () };
+        let mut stream = Rewound { first: BytesMut::new(), stream: () };
         stream.unread(read);
         assert!(buffer.try_reclaim(BUFFER), "somebody else holds the buffer");
         stream.unread(Bytes::from_static(b"c"));

@@ -23,9 +23,10 @@ use crate::{
         cluster::Resolution,
         tcp::{TcpRoute, TcpRoutes},
     },
-    greeting::{Greeting, HELLO_TIMEOUT, greeting},
+    greeting::{Greeter, Greeting, HELLO_TIMEOUT},
     lane::Lane,
-    news, pick,
+    news,
+    pick::{self, Picked},
     report::{
         Ending,
         tcp::{Ends, Opening, Report},
@@ -75,8 +76,15 @@ pub async fn stream<S: Duplex>(lane: &Arc<Lane>, arrival: Arrival, mut stream: R
     let book = lane.shared.book.load();
     let mut server_name = arrival.caller.server_name.as_deref().map(str::to_owned);
     if needs_server_name(&book, &arrival.target) {
-        match within("the ClientHello", HELLO_TIMEOUT, stream.look(greeting)).await {
-            Ok(Ok(found)) => server_name = found.and_then(Greeting::into_server_name),
+        let mut greeter = Greeter::default();
+        match within("the ClientHello", HELLO_TIMEOUT, stream.look(|bytes| greeter.read(bytes))).await {
+            Ok(Ok(Some(Greeting::Tls(named)))) => server_name = named,
+            Ok(Ok(Some(Greeting::Unreadable))) => {
+                // The server behind us may read it: it would be let past what is said of the name it has.
+                refused(lane, (&book, &arrival), Refused::Denied(UNREADABLE.to_owned()));
+                return stream.abort();
+            }
+            Ok(Ok(Some(Greeting::Other) | None)) => server_name = None,
             Ok(Err(error)) => return tracing::debug!(%error, "a connection ended before its ClientHello"),
             Err(error) => return tracing::debug!(%error, "a connection was cut"),
         }
@@ -89,6 +97,9 @@ pub async fn stream<S: Duplex>(lane: &Arc<Lane>, arrival: Arrival, mut stream: R
         }
     }
 }
+
+/// What the record says of TLS whose server name cannot be told, where that decides.
+const UNREADABLE: &str = "client_hello_unreadable";
 
 /// Why a connection is not carried.
 enum Refused {
@@ -183,6 +194,8 @@ struct Reached {
     idle_timeout: Option<Duration>,
     /// What the ClientHello named.
     server_name: Option<Box<str>>,
+    /// Counts the endpoint as busy.
+    _picked: Option<Picked>,
     _counted: Slot,
 }
 
@@ -218,9 +231,11 @@ async fn reach(
     let host = asked_for(&upstream, server_name);
     let whom = Whom { endpoint: &picked.endpoint, host, client: arrival.caller.client, dialled: address };
     let wire = opaque::connect(lane, cluster, whom).await.inspect_err(|why| picked.failed(why))?;
+    picked.connected();
     Ok(Reached {
         wire,
         endpoint: picked.endpoint.clone(),
+        _picked: Some(picked),
         upstream: Some(upstream),
         idle_timeout: limits.tcp_idle_timeout,
         server_name: server_name.map(Into::into),
@@ -251,7 +266,7 @@ async fn to_workload(lane: &Arc<Lane>, arrival: &Arrival, address: SocketAddr) -
     let by = For { client: arrival.caller.client, timeout: limits.connect_timeout, keepalive: None };
     let to = To { endpoint: &endpoint, terms: None, speak: None };
     let wire = dial::wire(lane, to, &by).await;
-    let wire = wire.map_err(|error| Failure::Connect(error.to_string().into()))?;
+    let wire = wire.map_err(Failure::from)?;
     let counted = std::sync::Arc::<crate::upstream::health::Breaker>::default();
     let counted = counted.take(Counted::Connections, u32::MAX).ok_or(Failure::Overflow)?;
     let endpoint = Arc::new(endpoint);
@@ -261,6 +276,7 @@ async fn to_workload(lane: &Arc<Lane>, arrival: &Arrival, address: SocketAddr) -
         upstream: None,
         idle_timeout: limits.tcp_idle_timeout,
         server_name: None,
+        _picked: None,
         _counted: counted,
     })
 }

@@ -35,15 +35,21 @@ pub enum LocalError {
 /// from that address, towards any other it never does. (Binding to the address would be believed by a pod's
 /// `ip_nonlocal_bind`.) A second address of one interface may be taken for a stranger's; the opposite cannot happen.
 pub fn is_own_address(netns: &Netns, ip: IpAddr) -> Result<bool, LocalError> {
-    let to = SocketAddr::new(ip, PORT);
-    let look = || {
-        let socket = Socket::new(Domain::for_address(to), Type::DGRAM, None)?;
-        // On a datagram socket this chooses a route and sends nothing.
-        socket.connect(&SockAddr::from(to))?;
-        Ok(socket.local_addr()?.as_socket().map(|from| from.ip()))
-    };
-    let from = netns.run(look)?.map_err(|source| LocalError::Route { ip, source })?;
+    let from = netns.run(|| speaks_from(ip))?.map_err(|source| LocalError::Route { ip, source })?;
     Ok(from == Some(ip))
+}
+
+/// The same of the namespace this thread is in. Where there is no way, it is nobody's here.
+pub fn is_own_address_here(ip: IpAddr) -> bool {
+    speaks_from(ip).is_ok_and(|from| from == Some(ip))
+}
+
+fn speaks_from(ip: IpAddr) -> io::Result<Option<IpAddr>> {
+    let to = SocketAddr::new(ip, PORT);
+    let socket = Socket::new(Domain::for_address(to), Type::DGRAM, None)?;
+    // On a datagram socket this chooses a route and sends nothing.
+    socket.connect(&SockAddr::from(to))?;
+    Ok(socket.local_addr()?.as_socket().map(|from| from.ip()))
 }
 
 #[cfg(test)]
@@ -77,6 +83,10 @@ mod tests {
         // A neighbour, and what is behind the gateway.
         for text in ["10.1.0.3", "8.8.8.8", "fd00:1::3"] {
             assert!(!own(text).unwrap_or(false), "{text}");
+        }
+        let here = |text: &str| is_own_address_here(text.parse().expect("an address"));
+        for (text, expected) in [("10.1.0.2", true), ("::1", true), ("10.1.0.3", false), ("fd99::1", false)] {
+            assert_eq!(netns.run(|| here(text)).expect("enter"), expected, "{text}");
         }
         // A pod that may bind to anything is not believed for it.
         netns.run(|| std::fs::write("/proc/sys/net/ipv4/ip_nonlocal_bind", "1").expect("set")).expect("enter");

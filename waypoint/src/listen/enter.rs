@@ -34,7 +34,7 @@ use crate::{
         proxy::{ListenerKind, Role, Terms, TlsHost},
     },
     catalogue,
-    greeting::{Greeting, HELLO_TIMEOUT, greeting},
+    greeting::{Greeter, Greeting, HELLO_TIMEOUT},
     lane::Lane,
     rewound::Rewound,
     serve, tcp,
@@ -184,9 +184,11 @@ enum Then {
 
 impl Entered {
     async fn tls(mut self, mut stream: Rewound<TcpStream>) -> Result<(), Refused> {
-        let name = match within("the ClientHello", HELLO_TIMEOUT, stream.look(greeting)).await?? {
+        let mut greeter = Greeter::default();
+        let greeting = within("the ClientHello", HELLO_TIMEOUT, stream.look(|bytes| greeter.read(bytes))).await??;
+        let name = match greeting {
             Some(Greeting::Tls(name)) => name.unwrap_or_default(),
-            Some(Greeting::Other) => return Err(Refused::NotTls),
+            Some(Greeting::Other | Greeting::Unreadable) => return Err(Refused::NotTls),
             // It left, or probed whether somebody is here.
             None => return Ok(()),
         };

@@ -1,13 +1,9 @@
 //! A new connection to an endpoint: through the mesh or straight.
 //!
 //! In: an endpoint, on which terms, and on whose behalf. Out: a [`Wire`]. Absent on purpose: what the terms are made of (see
-//! `terms` and `tls`), keeping connections (see `pool`).
+//! `terms` and `tls`), where a name leads (see `resolve`), keeping connections (see `pool`).
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use lateen_hbone::{
     client::{self, Client, ConnectError, OpenError},
@@ -20,9 +16,7 @@ use lateen_identity::{
 };
 use lateen_net::dial::{self, DialOptions};
 use lateen_rt::deadline::{Elapsed, within};
-use lateen_state::{wait, workload::Tunnel};
 use lateen_types::{
-    addr::NetworkAddress,
     id::SpiffeId,
     name::{Hostname, WorkloadUid},
 };
@@ -31,16 +25,15 @@ use tokio::io::AsyncWriteExt as _;
 use super::{
     announce,
     connection::Speak,
-    endpoint::{At, Endpoint, Way},
+    endpoint::{Endpoint, Way},
+    resolve,
     terms::Terms,
     wire::{Carrier, Wire},
 };
-use crate::lane::{Lane, Shared};
+use crate::lane::Lane;
 
 /// Where tunnels are taken.
 const HBONE_PORT: u16 = 15008;
-/// How long a name may take.
-const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What tells the connections that carry tunnels apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -154,7 +147,7 @@ pub struct To<'a> {
 /// A connection. Dropping the future gives it up.
 pub async fn wire(lane: &Lane, to: To<'_>, by: &For) -> Result<Wire, DialError> {
     let connecting = async {
-        let carrier = carrier(lane, to.endpoint, by).await?;
+        let carrier = carrier(lane, to, by).await?;
         match to.terms {
             None => Ok(Wire::Clear(carrier)),
             Some(terms) => agree(carrier, terms, to.speak).await,
@@ -163,11 +156,11 @@ pub async fn wire(lane: &Lane, to: To<'_>, by: &For) -> Result<Wire, DialError> 
     within("connecting to the endpoint", by.timeout, connecting).await?
 }
 
-async fn carrier(lane: &Lane, endpoint: &Endpoint, by: &For) -> Result<Carrier, DialError> {
-    let addr = address(lane, endpoint).await?;
-    match endpoint.way() {
+async fn carrier(lane: &Lane, to: To<'_>, by: &For) -> Result<Carrier, DialError> {
+    let addr = resolve::address(&lane.shared, to.endpoint).await?;
+    match to.endpoint.way() {
         Way::Plain => Ok(Carrier::Plain(plain(addr, by).await?)),
-        Way::Tunnel => tunnel(lane, endpoint, addr, by).await,
+        Way::Tunnel => tunnel(lane, to, addr, by).await,
     }
 }
 
@@ -194,7 +187,8 @@ async fn plain(addr: SocketAddr, by: &For) -> Result<tokio::net::TcpStream, Dial
     dial::tcp(addr, &options).await.map_err(|error| DialError::Tcp(Arc::new(error)))
 }
 
-async fn tunnel(lane: &Lane, endpoint: &Endpoint, addr: SocketAddr, by: &For) -> Result<Carrier, DialError> {
+async fn tunnel(lane: &Lane, to: To<'_>, addr: SocketAddr, by: &For) -> Result<Carrier, DialError> {
+    let endpoint = to.endpoint;
     let key = HopKey {
         to: SocketAddr::new(addr.ip(), HBONE_PORT),
         workload: endpoint.key.workload.clone(),
@@ -224,75 +218,4 @@ async fn secure(lane: &Lane, key: &HopKey) -> Result<(Client, Met), DialError> {
     let secured = secured.map_err(|error| DialError::Tls(Arc::new(error)))?;
     let client = client::open(secured.stream, &shared.hbone, &lane.tasks, &lane.drain).await;
     Ok((client.map_err(|error| DialError::Http(Arc::new(error)))?, Met { peer: secured.peer }))
-}
-
-/// The address of an endpoint; of a name each that it has in turn.
-async fn address(lane: &Lane, endpoint: &Endpoint) -> Result<SocketAddr, DialError> {
-    let hostname = match &endpoint.key.at {
-        At::Ip(ip) => return Ok(SocketAddr::new(*ip, endpoint.key.port)),
-        At::Host(hostname) => hostname,
-    };
-    let unknown = |reason: String| DialError::Name { name: hostname.clone(), reason: reason.into() };
-    let looking = tokio::net::lookup_host((hostname.as_str(), endpoint.key.port));
-    let found: Vec<SocketAddr> =
-        within("resolving a name", DNS_TIMEOUT, looking).await?.map_err(|error| unknown(error.to_string()))?.collect();
-    let one = match found.len() {
-        0 => return Err(unknown("the answer is empty".to_owned())),
-        count => found[rand::random_range(0..count)],
-    };
-    if endpoint.workload.is_none() {
-        // The client has brought the name, and whoever answers for it may say any address.
-        outside(&lane.shared, one.ip()).await.map_err(unknown)?;
-    }
-    Ok(one)
-}
-
-/// Refuses addresses at which no stranger's name may lead: ours, and those in the mesh, which are never called in plain.
-async fn outside(shared: &Shared, ip: IpAddr) -> Result<(), String> {
-    let ip = ip.to_canonical();
-    if is_own(ip) {
-        return Err(format!("{ip} is no address of others"));
-    }
-    let at = NetworkAddress { network: shared.own.network.clone(), ip };
-    let world = wait::address(&shared.world, &shared.demands, &at).await.map_err(|error| error.to_string())?;
-    let tunnelled = world.workload_by_ip(&at).is_some_and(|workload| workload.tunnel == Tunnel::Hbone);
-    match tunnelled || world.services_at(&at).next().is_some() {
-        true => Err(format!("{ip} is in the mesh, and has a name of its own there")),
-        false => Ok(()),
-    }
-}
-
-/// Whether an address means this machine, this link, or nobody.
-fn is_own(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            ip.is_loopback() || ip.is_unspecified() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast()
-        }
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_strangers_do_not_lead_to_ourselves() {
-        for text in [
-            "127.0.0.1",
-            "0.0.0.0",
-            "169.254.169.254",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::1",
-            "::",
-            "fe80::1",
-            "ff02::1",
-        ] {
-            assert!(is_own(text.parse().expect("an address")), "{text}");
-        }
-        for text in ["10.0.0.1", "192.0.2.7", "2001:db8::1"] {
-            assert!(!is_own(text.parse().expect("an address")), "{text}");
-        }
-    }
 }

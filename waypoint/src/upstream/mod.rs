@@ -11,6 +11,7 @@ pub mod failure;
 pub mod health;
 pub mod opaque;
 pub mod pool;
+pub mod resolve;
 pub mod send;
 pub mod terms;
 pub mod through;

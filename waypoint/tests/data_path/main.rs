@@ -9,6 +9,8 @@ mod lasting;
 mod limits;
 mod mesh;
 mod messages;
+mod named;
+mod opaque;
 mod origination;
 mod policies;
 mod rig;

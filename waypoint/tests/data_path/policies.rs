@@ -136,12 +136,20 @@ async fn a_policy_that_is_gone_refuses_nobody_it_let_in() {
 
 /// What an opaque connection to the service brings back of `ping`; nothing where it is refused.
 async fn ping(rig: &Rig, peer: Option<SpiffeId>) -> String {
-    let mut client: TcpStream = rig.connect_as(Protocol::Tcp, peer).await;
+    String::from_utf8(brought_back(rig.connect_as(Protocol::Tcp, peer).await, b"ping").await).expect("text")
+}
+
+/// The same of any bytes, of a client nobody knows.
+async fn exchange(rig: &Rig, bytes: &[u8]) -> Vec<u8> {
+    brought_back(rig.connect(Protocol::Tcp).await, bytes).await
+}
+
+async fn brought_back(mut client: TcpStream, bytes: &[u8]) -> Vec<u8> {
     // Whoever is refused may be told so by a reset before it has written.
-    let _sent = client.write_all(b"ping").await.and(client.shutdown().await);
+    let _sent = client.write_all(bytes).await.and(client.shutdown().await);
     let mut answer = Vec::new();
     let _end = soon("the end", client.read_to_end(&mut answer)).await;
-    String::from_utf8(answer).expect("text")
+    answer
 }
 
 async fn opaque(policies: Vec<proxy::Policy>) -> Rig {
@@ -180,4 +188,22 @@ async fn a_connection_that_is_not_looked_into_is_judged_by_what_is_known_of_it()
     let other_port =
         opaque(vec![policy(Action::Deny, &[(Attribute::Method, "GET"), (Attribute::DestinationPort, "81")])]).await;
     assert_eq!(ping(&other_port, sleep).await, "ping", "the rest of a DENY still asks");
+}
+
+/// Where the server name decides, TLS whose name cannot be told does not pass as if it had none.
+#[tokio::test]
+async fn tls_that_cannot_be_read_does_not_pass_a_policy_on_server_names() {
+    use proxy::{Action, Attribute};
+    // A ClientHello of nothing, and one in records whose second is no handshake.
+    let unreadable = [&[0x16, 3, 1, 0, 4, 1, 0, 0, 0][..], &[0x16, 3, 1, 0, 4, 1, 0, 0, 9, 0x17, 3, 3, 0, 1, 0]];
+    let denying = opaque(vec![policy(Action::Deny, &[(Attribute::Sni, "secret.example.com")])]).await;
+    for bytes in unreadable {
+        assert_eq!(exchange(&denying, bytes).await, b"", "{bytes:?}");
+        let record = denying.record().await;
+        assert!(record.contains("client_hello_unreadable"), "{record}");
+    }
+    // What is no TLS has no server name, and where nobody asks for one nothing is looked into.
+    assert_eq!(exchange(&denying, b"ping").await, b"ping");
+    let open = opaque(Vec::new()).await;
+    assert_eq!(exchange(&open, unreadable[0]).await, unreadable[0]);
 }
