@@ -138,6 +138,7 @@ pub fn authorization(bytes: &[u8]) {
                 source: ([10, 0, 0, 1], 1).into(),
                 destination: ([10, 0, 0, 2], 80).into(),
                 identity,
+                client: None,
             };
             let verdict = lateen_policy::decide::decide(&[&policy], &facts);
             let matched = lateen_policy::explain::explain(&[&policy], &facts).iter().any(|one| one.matched());

@@ -30,6 +30,7 @@ const GROUPS: &[(&str, usize)] = &[
     ("CONV", 2),
     ("AUTHZ", 34),
     ("NEAR", 11),
+    ("BEHALF", 9),
 ];
 
 struct Case {

@@ -128,7 +128,8 @@ impl Picked {
             }
             Failure::Termination { .. } | Failure::Reset { .. } => Event::Reset,
             Failure::Protocol(_) => Event::Answer(502),
-            Failure::Unready(_)
+            Failure::Denied(_)
+            | Failure::Unready(_)
             | Failure::Idle { received: false }
             | Failure::Overflow
             | Failure::NoHealthyUpstream

@@ -39,7 +39,7 @@ use crate::{
         failure::Failure,
         health::{Counted, Slot},
         opaque,
-        terms::Whom,
+        terms::{Terms, Whom, on_behalf_of},
         wire::{Carrier, Wire},
     },
 };
@@ -229,7 +229,9 @@ async fn reach(
     let pool = lane.shared.clusters.of(&upstream);
     let counted = pool.breaker.take(Counted::Connections, limits.connections_max).ok_or(Failure::Overflow)?;
     let host = asked_for(&upstream, server_name);
-    let whom = Whom { endpoint: &picked.endpoint, host, client: arrival.caller.client, dialled: address };
+    let caller = &arrival.caller;
+    let (client, identity) = (caller.client, caller.peer.as_ref());
+    let whom = Whom { endpoint: &picked.endpoint, host, client, dialled: address, identity };
     let wire = opaque::connect(lane, cluster, whom).await.inspect_err(|why| picked.failed(why))?;
     picked.connected();
     Ok(Reached {
@@ -264,7 +266,12 @@ async fn to_workload(lane: &Arc<Lane>, arrival: &Arrival, address: SocketAddr) -
     };
     let endpoint = endpoint.ok_or(Failure::NoHealthyUpstream)?;
     let by = For { client: arrival.caller.client, timeout: limits.connect_timeout, keepalive: None };
-    let to = To { endpoint: &endpoint, terms: None, speak: None };
+    let terms = on_behalf_of(&lane.shared, &endpoint, arrival.caller.peer.as_ref()).map(|client| Terms {
+        announced: None,
+        seal: None,
+        on_behalf_of: Some(client),
+    });
+    let to = To { endpoint: &endpoint, terms: terms.as_ref(), speak: None };
     let wire = dial::wire(lane, to, &by).await;
     let wire = wire.map_err(Failure::from)?;
     let counted = std::sync::Arc::<crate::upstream::health::Breaker>::default();

@@ -46,6 +46,8 @@ pub struct Passage {
     pub destination: SocketAddr,
     /// Who the peer proved to be; `None` in plain.
     pub identity: Option<SpiffeId>,
+    /// Whom the peer calls for, where it is a waypoint that is believed.
+    pub client: Option<SpiffeId>,
 }
 
 impl Passage {
@@ -53,7 +55,13 @@ impl Passage {
     pub fn verdict(&self, world: &World, workload: &Workload) -> Verdict {
         let policies = world.policies_for(workload);
         let known: Vec<_> = policies.known.iter().map(|policy| &**policy).collect();
-        let facts = Facts { source: self.source, destination: self.destination, identity: self.identity.as_ref() };
+        let facts = Facts {
+            source: self.source,
+            destination: self.destination,
+            identity: self.identity.as_ref(),
+            // The workload may have been told meanwhile to believe its waypoint no longer.
+            client: self.client.as_ref().filter(|_| workload.believes_waypoint),
+        };
         decide_with_missing(&known, &policies.missing, &facts)
     }
 }

@@ -14,6 +14,7 @@ fn passage(port: u16) -> Passage {
         source: "10.0.0.1:1000".parse().expect("valid"),
         destination: SocketAddr::new("10.0.0.2".parse().expect("valid"), port),
         identity: Some("spiffe://cluster.local/ns/shop/sa/client".parse().expect("valid")),
+        client: None,
     }
 }
 

@@ -197,7 +197,8 @@ mod tests {
             let world = store.load();
             let policies: Vec<_> = world.policies().map(|policy| &**policy).collect();
             let destination = std::net::SocketAddr::from(([10, 0, 0, 2], port));
-            decide(&policies, &Facts { source: ([10, 0, 0, 1], 1).into(), destination, identity: None }).is_allowed()
+            decide(&policies, &Facts { source: ([10, 0, 0, 1], 1).into(), destination, identity: None, client: None })
+                .is_allowed()
         };
         for unreadable in
             [policy(Action::Deny, 70_000).encode_to_vec(), policy(Action::Allow, 70_000).encode_to_vec(), vec![0xff]]

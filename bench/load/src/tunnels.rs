@@ -125,6 +125,7 @@ impl Carrier {
             forwarded: Forwarded { client: peer, host: None },
             traceparent: TraceParent::random(),
             network: None,
+            client: None,
         };
         match self.pool.connect(&self.ends.via, &connect, || self.dial()).await {
             Ok(opened) => self.carry(stream.begin(), opened.tunnel).await,

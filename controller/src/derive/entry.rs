@@ -193,8 +193,8 @@ pub struct Around<'a> {
     pub waypoint: Option<wire::GatewayAddress>,
     /// The way into its network.
     pub gateway: Option<wire::GatewayAddress>,
-    /// Its labels by which proxies choose endpoints, as an extension.
-    pub chosen_by: Option<wire::Extension>,
+    /// What only proxies of ours read of it.
+    pub extensions: Vec<wire::Extension>,
 }
 
 /// The mesh's workload for a workload entry; none for what is no place on a network.
@@ -291,7 +291,7 @@ fn of_external(mesh: &Mesh, key: &Key, external: &External, around: Around<'_>) 
         capacity: (external.weight > 0).then_some(external.weight),
         waypoint: around.waypoint,
         network_gateway: around.gateway,
-        extensions: around.chosen_by.into_iter().collect(),
+        extensions: around.extensions,
         ..wire::Workload::default()
     }
 }

@@ -40,7 +40,7 @@ use lateen_wire::{
 };
 use prost::Message as _;
 
-use crate::facts::{DestinationRule, Seen, VirtualService};
+use crate::facts::{DestinationRule, Namespace, Seen, VirtualService, Wish};
 
 /// What holds for the whole mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +128,13 @@ pub fn chosen_by(labels: &Labels, keys: &BTreeSet<String>) -> Option<Extension> 
     let value = proxy_wire::Labels { labels }.encode_to_vec();
     let config = prost_types::Any { type_url: type_url::LABELS.to_owned(), value };
     (!config.value.is_empty()).then(|| Extension { name: "lateen.labels".to_owned(), config: Some(config) })
+}
+
+/// What proxies are told of a workload whose waypoint is believed about its clients, as its own annotation or else its
+/// namespace's has it.
+pub fn believes(own: &Wish, namespace: Option<&Namespace>) -> Option<Extension> {
+    let said = own.believes.or_else(|| namespace?.wish.believes);
+    said.unwrap_or_default().then(|| Extension { name: "lateen.client_identity".to_owned(), config: None })
 }
 
 /// An address on the wire.

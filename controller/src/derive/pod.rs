@@ -24,8 +24,8 @@ pub struct Surroundings<'a> {
     pub application_tunnel: Option<wire::ApplicationTunnel>,
     /// The way into the pod's network.
     pub gateway: Option<wire::GatewayAddress>,
-    /// Its labels by which proxies choose endpoints, as an extension.
-    pub chosen_by: Option<wire::Extension>,
+    /// What only proxies of ours read of it.
+    pub extensions: Vec<wire::Extension>,
 }
 
 /// The primary key of a pod's workload.
@@ -66,7 +66,7 @@ pub fn derive(mesh: &Mesh, key: &Key, pod: &Pod, around: Surroundings<'_>) -> Op
         application_tunnel: around.application_tunnel,
         network_gateway: around.gateway,
         locality: around.node.and_then(locality),
-        extensions: around.chosen_by.into_iter().collect(),
+        extensions: around.extensions,
         network_mode: if pod.host_network { NetworkMode::HostNetwork } else { NetworkMode::Standard }.into(),
         ..wire::Workload::default()
     })

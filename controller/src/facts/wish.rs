@@ -16,6 +16,8 @@ pub struct Wish {
     pub ingress: Option<bool>,
     /// Whether traffic may go direct while the waypoint is missing.
     pub bypass: bool,
+    /// Whether what the waypoint says of its clients' identities is believed; `None` leaves it to the namespace.
+    pub believes: Option<bool>,
 }
 
 /// A word on the waypoint.
@@ -54,12 +56,14 @@ impl Wish {
             // An empty name is no word for "unsaid": nothing is called that, and the status says so.
             Some(name) => Asked::Gateway(Key::new(place(labels::USE_WAYPOINT_NAMESPACE), name)),
         };
-        let missing = meta.annotations.as_ref().and_then(|all| all.get(labels::WAYPOINT_MISSING));
+        let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
         Self {
             waypoint,
             canary,
             ingress: label(labels::INGRESS_USE_WAYPOINT).and_then(super::boolean),
-            bypass: missing.is_some_and(|word| word == labels::BYPASS),
+            bypass: annotation(labels::WAYPOINT_MISSING) == Some(labels::BYPASS),
+            // What is not understood lets nobody speak for others.
+            believes: annotation(labels::CLIENT_IDENTITY).map(|word| word == labels::CLIENT_IDENTITY_BELIEVED),
         }
     }
 }

@@ -150,7 +150,7 @@ impl Graph {
                     policies: policies.clone(),
                     waypoint: granted.must_pass(),
                     gateway: self.way_to(&external.network),
-                    chosen_by: derive::chosen_by(&external.labels, &self.world.label_keys),
+                    extensions: self.extensions(&key.namespace, &external.wish, &external.labels),
                 };
                 made.looked_at.extend(looked(granted.looked_at));
                 let workload = entry::inline(&self.mesh, key, external, around)?;
@@ -184,7 +184,7 @@ impl Graph {
             policies: self.policies_of(&key.namespace, &external.labels),
             waypoint: granted.must_pass(),
             gateway: self.way_to(&external.network),
-            chosen_by: derive::chosen_by(&external.labels, &self.world.label_keys),
+            extensions: self.extensions(&key.namespace, &external.wish, &external.labels),
         };
         let workload = entry::workload(&self.mesh, key, found, around);
         let uid = workload.as_ref().map(|workload| Bound::Workload(workload.uid.clone()));
@@ -293,7 +293,7 @@ impl Graph {
             waypoint: granted.must_pass(),
             application_tunnel: instance_of.and_then(waypoint::tunnel_to_app),
             gateway: self.ways.get(self.network()).cloned(),
-            chosen_by: derive::chosen_by(&pod.labels, &self.world.label_keys),
+            extensions: self.extensions(&key.namespace, &pod.wish, &pod.labels),
         };
         let workload = derive::pod::derive(&self.mesh, key, pod, around);
         let uid = workload.as_ref().map(|workload| Bound::Workload(workload.uid.clone()));
@@ -355,6 +355,12 @@ impl Graph {
         let gateway = self.world.gateways.find(key)?;
         let class = self.world.classes.find(&Key::new("", &gateway.class)).map(|class| &**class);
         Some(Found { gateway, class })
+    }
+
+    /// What only proxies of ours read of a workload.
+    fn extensions(&self, namespace: &str, wish: &Wish, labels: &Labels) -> Vec<wire::Extension> {
+        let chosen_by = derive::chosen_by(labels, &self.world.label_keys);
+        chosen_by.into_iter().chain(derive::believes(wish, self.space(namespace))).collect()
     }
 
     /// What somebody of `account` gets; an empty account is none.

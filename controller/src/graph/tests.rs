@@ -90,7 +90,8 @@ fn wish(random: &mut StdRng) -> Wish {
         1 => Asked::Gateway(key(random)),
         _ => Asked::Unsaid,
     };
-    Wish { waypoint, canary: None, ingress: None, bypass: random.random() }
+    let believes = random.random::<bool>().then(|| random.random());
+    Wish { waypoint, canary: None, ingress: None, bypass: random.random(), believes }
 }
 
 const HOSTS: [&str; 3] = ["x.example", "a.shop.svc.cluster.local", "*.y.example"];

@@ -71,6 +71,13 @@ pub const INGRESS_USE_WAYPOINT: &str = "istio.io/ingress-use-waypoint";
 pub const WAYPOINT_MISSING: &str = "lateen.io/waypoint-missing";
 /// Value of [`WAYPOINT_MISSING`]; everything else refuses.
 pub const BYPASS: &str = "bypass";
+/// Namespace, Pod, WorkloadEntry, annotation of Lateen's own: whether policies of the node's proxy see the identity of clients
+/// behind the waypoint, [`CLIENT_IDENTITY_BELIEVED`] or [`CLIENT_IDENTITY_NONE`].
+pub const CLIENT_IDENTITY: &str = "lateen.io/client-identity";
+/// Value of [`CLIENT_IDENTITY`]: what a waypoint says of its clients is believed.
+pub const CLIENT_IDENTITY_BELIEVED: &str = "believe-waypoint";
+/// Value of [`CLIENT_IDENTITY`]: nobody is seen but the waypoint, whatever the namespace says.
+pub const CLIENT_IDENTITY_NONE: &str = "none";
 /// Gateway, GatewayClass: `service`, `workload`, `all` or `none`.
 pub const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
 /// Gateway, GatewayClass annotation: how a waypoint's own pods take connections, `PROXY/15088`.

@@ -6,16 +6,21 @@
 use std::{fmt, io::Write as _, net::SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header::FORWARDED};
-use lateen_types::name::{Hostname, NetworkId};
+use lateen_types::{
+    id::SpiffeId,
+    name::{Hostname, NetworkId},
+};
 
 mod authority;
 mod baggage;
 mod forwarded;
+mod on_behalf;
 mod traceparent;
 
 pub use authority::{Authority, BadAuthority};
 pub use baggage::{BAGGAGE, Baggage, WorkloadKind};
 pub use forwarded::Forwarded;
+pub use on_behalf::{CLIENT_IDENTITY, OnBehalf};
 pub use traceparent::TraceParent;
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -34,6 +39,8 @@ pub struct Connect {
     pub traceparent: TraceParent,
     /// Our network; only inside a tunnel through a gateway.
     pub network: Option<NetworkId>,
+    /// Whom a waypoint calls for; only to workloads that ask for it.
+    pub client: Option<SpiffeId>,
 }
 
 impl Connect {
@@ -43,7 +50,7 @@ impl Connect {
         *request.method_mut() = Method::CONNECT;
         *request.uri_mut() = Uri::try_from(Word::of(&self.authority)?.bytes()).ok()?;
         let headers = request.headers_mut();
-        headers.reserve(HEADERS);
+        headers.reserve(HEADERS + usize::from(self.client.is_some()));
         if let Some(baggage) = &self.baggage {
             headers.insert(&BAGGAGE, baggage.clone());
         }
@@ -52,11 +59,14 @@ impl Connect {
         if let Some(network) = &self.network {
             headers.insert(&FORWARDED_NETWORK, HeaderValue::try_from(network.as_str()).ok()?);
         }
+        if let Some(client) = &self.client {
+            headers.insert(&CLIENT_IDENTITY, Word::of(client)?.header()?);
+        }
         Some(request)
     }
 }
 
-/// Headers of a CONNECT.
+/// Headers of a CONNECT that is for its caller itself.
 const HEADERS: usize = 4;
 
 /// A word of a request, made on the stack: the request keeps a copy of just its length, so that nothing grows on the
@@ -103,6 +113,8 @@ pub struct Received {
     pub traceparent: Option<TraceParent>,
     /// The network it came from, when it came through a gateway.
     pub network: Option<NetworkId>,
+    /// Whom the source says it calls for.
+    pub on_behalf: OnBehalf,
 }
 
 /// Why a request is answered with 400.
@@ -131,6 +143,7 @@ impl Received {
             forwarded: headers.get(&FORWARDED).cloned(),
             traceparent: text(headers, &TRACEPARENT).and_then(|value| value.parse().ok()),
             network: text(headers, &FORWARDED_NETWORK).map(NetworkId::from),
+            on_behalf: OnBehalf::from_headers(headers),
         })
     }
 
@@ -161,6 +174,7 @@ mod tests {
             },
             traceparent: TraceParent::random(),
             network: None,
+            client: None,
         }
     }
 
@@ -180,7 +194,17 @@ mod tests {
             assert_eq!(received.client(), Some(sent.forwarded.client));
             assert_eq!(received.traceparent, Some(sent.traceparent));
             assert_eq!(received.network, sent.network);
+            assert_eq!(received.on_behalf, OnBehalf::Itself);
         }
+    }
+
+    #[test]
+    fn whom_it_is_for_is_sent_last() {
+        let client: SpiffeId = "spiffe://cluster.local/ns/shop/sa/web".parse().expect("valid");
+        let request = Connect { client: Some(client.clone()), ..sent() }.to_http().expect("valid");
+        let names: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["baggage", "forwarded", "traceparent", "x-lateen-client-identity"]);
+        assert_eq!(Received::read(&request).expect("valid").on_behalf, OnBehalf::Client(client));
     }
 
     #[test]
@@ -235,8 +259,10 @@ mod tests {
             b"  ",
             b"4bf92f3577b34da6a3ce929d0e0e4736",
             b"service.version=",
+            b"spiffe://td/ns/a/sa/b",
         ];
-        let headers = [BAGGAGE.clone(), FORWARDED, TRACEPARENT.clone(), FORWARDED_NETWORK.clone()];
+        let headers =
+            [BAGGAGE.clone(), FORWARDED, TRACEPARENT.clone(), FORWARDED_NETWORK.clone(), CLIENT_IDENTITY.clone()];
         for _ in 0..20_000 {
             let mut request = Request::connect("a:1").body(()).expect("valid");
             for name in &headers {

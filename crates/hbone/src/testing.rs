@@ -31,6 +31,7 @@ pub fn to(authority: &str) -> Connect {
         forwarded: Forwarded { client: "10.0.0.1:1".parse().expect("valid"), host: None },
         traceparent: TraceParent::random(),
         network: None,
+        client: None,
     }
 }
 

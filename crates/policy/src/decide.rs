@@ -24,6 +24,10 @@ pub struct Facts<'a> {
     pub destination: SocketAddr,
     /// Who the peer's certificate says it is; `None` for plaintext.
     pub identity: Option<&'a SpiffeId>,
+    /// Whom the peer speaks for, where it is a waypoint that is believed. The caller is then both: a list is hit by the
+    /// one or by the other. So a policy for the waypoint and one for its clients mean what they say, and "nobody but the
+    /// waypoint" stays true of a client that comes through it.
+    pub client: Option<&'a SpiffeId>,
 }
 
 /// The answer for one connection.
@@ -231,9 +235,16 @@ impl Match {
         // A plaintext caller has the empty namespace, but no principal and no account at all: an empty text would hit
         // the suffix or prefix "", and nothing a plaintext caller lacks may be taken as present.
         let namespace = facts.identity.map_or("", |id| id.namespace().as_str());
-        let in_namespace = |list: &Strings| list.hits(namespace);
-        let is_account = |list: &Accounts| facts.identity.is_some_and(|id| list.hits(id));
-        let is_principal = |list: &Strings| facts.identity.is_some_and(|id| list.hits(id.principal().as_str()));
+        let in_namespace =
+            |list: &Strings| list.hits(namespace) || facts.client.is_some_and(|id| list.hits(id.namespace().as_str()));
+        let is_account = |list: &Accounts| {
+            let hits = |id: &SpiffeId| list.hits(id);
+            facts.identity.is_some_and(hits) || facts.client.is_some_and(hits)
+        };
+        let is_principal = |list: &Strings| {
+            let hits = |id: &SpiffeId| list.hits(id.principal().as_str());
+            facts.identity.is_some_and(hits) || facts.client.is_some_and(hits)
+        };
         let from = |list: &Blocks| list.hits(facts.source.ip());
         let to = |list: &Blocks| list.hits(facts.destination.ip());
         let to_port = |list: &Ports| list.hits(facts.destination.port());

@@ -26,7 +26,7 @@ fn front() -> SpiffeId {
 }
 
 fn facts(identity: Option<&SpiffeId>) -> Facts<'_> {
-    Facts { source: addr("10.1.2.3:40000"), destination: addr("10.0.0.9:80"), identity }
+    Facts { source: addr("10.1.2.3:40000"), destination: addr("10.0.0.9:80"), identity, client: None }
 }
 
 fn policy(name: &str, action: Action, rules: Vec<Rule>) -> Policy {
@@ -222,4 +222,37 @@ fn an_explanation_names_the_clause_and_the_fields() {
     let stopped = RuleFinding::Stopped { clause: 1, misses: vec![Miss::Namespace, Miss::Empty, Miss::DestinationPort] };
     assert_eq!(findings[0].rules, [stopped, RuleFinding::Matched]);
     assert!(findings[0].matched());
+}
+
+/// A waypoint that speaks for a client is both: see [`Facts::client`].
+#[test]
+fn a_client_behind_a_waypoint_is_seen_beside_it() {
+    let (waypoint, client) = (id("cluster.local/ns/shop/sa/waypoint"), front());
+    let through = Facts { client: Some(&client), ..facts(Some(&waypoint)) };
+    let list = |text: &str| [StringMatch::from_notation(text)].into_iter().collect();
+    let of_client = || Match { principals: list("cluster.local/ns/web/sa/front"), ..Match::default() };
+    let of_waypoint = || Match { principals: list("cluster.local/ns/shop/sa/waypoint"), ..Match::default() };
+    let but_waypoint = Match { not_principals: list("cluster.local/ns/shop/sa/waypoint"), ..Match::default() };
+    let but_client = Match { not_namespaces: list("web"), ..Match::default() };
+    let through_and_from = Match { namespaces: list("web"), ..of_waypoint() };
+    let through_but_not_from = Match { not_namespaces: list("web"), ..of_waypoint() };
+    let accounts = [Account { namespace: "web".into(), service_account: "front".into() }].into_iter().collect();
+    let of_account = Match { service_accounts: accounts, ..Match::default() };
+    for (action, only, spoken_for, alone) in [
+        (Action::Allow, of_client(), true, false),
+        (Action::Allow, of_waypoint(), true, true),
+        (Action::Allow, of_account, true, false),
+        (Action::Allow, but_client.clone(), false, true),
+        (Action::Allow, through_and_from, true, false),
+        (Action::Allow, through_but_not_from, false, true),
+        (Action::Deny, of_client(), false, true),
+        // "Nobody but the waypoint" holds of what comes through it, whoever that is for.
+        (Action::Deny, but_waypoint, true, true),
+        (Action::Deny, but_client, true, false),
+    ] {
+        let policy = policy("p", action, one(only));
+        let passes = |facts: &Facts<'_>| decide(&[&policy], facts).is_allowed();
+        assert_eq!(passes(&through), spoken_for, "{policy:?} for a client");
+        assert_eq!(passes(&facts(Some(&waypoint))), alone, "{policy:?} for nobody");
+    }
 }

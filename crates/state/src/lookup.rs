@@ -13,7 +13,7 @@ use lateen_types::{
 
 use crate::{
     endpoints::Endpoints,
-    gateway::GatewayDestination,
+    gateway::{GatewayAddress, GatewayDestination},
     service::{Endpoint, Service},
     unusable::Unusable,
     workload::{PodKey, Workload},
@@ -137,6 +137,23 @@ impl World {
                 self.by_workload_hostname.get(key)?.first().cloned().map(Known::Workload)
             }
         }
+    }
+
+    /// Whether a waypoint's reference, of something in the namespace `caller`, leads to the workload `uid`.
+    pub fn leads_to(&self, gateway: &GatewayAddress, uid: &WorkloadUid, caller: &Namespace) -> bool {
+        match self.known_as(&gateway.destination, caller) {
+            Some(Known::Service(service)) => self.endpoint(&service.key, uid).is_some(),
+            Some(Known::Workload(workload)) => workload.uid == *uid,
+            Some(Known::Unusable(_)) | None => false,
+        }
+    }
+
+    /// Whether `proxy` is a waypoint that traffic to `workload` passes: the workload's own, or that of a service it is
+    /// an endpoint of.
+    pub fn is_waypoint_of(&self, proxy: &WorkloadUid, workload: &Workload) -> bool {
+        let leads = |gateway: &GatewayAddress| self.leads_to(gateway, proxy, &workload.namespace);
+        let backed = workload.services.iter().filter_map(|(key, _)| self.service(key));
+        workload.waypoint.iter().chain(backed.flat_map(|service| service.waypoints())).any(leads)
     }
 
     /// The service called `hostname` as `caller` sees it: own namespace, canonical, `preferred`, then any.

@@ -55,6 +55,11 @@ impl Service {
         }
     }
 
+    /// Every waypoint its traffic may pass, whatever its share.
+    pub fn waypoints(&self) -> impl Iterator<Item = &GatewayAddress> {
+        self.waypoint.iter().chain(self.weighted_waypoints.iter().map(|one| &one.destination))
+    }
+
     /// The way it chooses among endpoints.
     pub fn mode(&self) -> Mode {
         self.balancing.as_ref().map_or(Mode::Any, |balancing| balancing.mode)

@@ -41,7 +41,7 @@ pub async fn local_workload(
 }
 
 /// The first world in which `find` finds something, and what; `None` after `timeout`.
-async fn until<T>(
+pub async fn until<T>(
     store: &WorldStore,
     timeout: Duration,
     find: impl Fn(&World) -> Option<T>,
@@ -107,6 +107,13 @@ impl Demands {
     /// Whether unknown addresses are asked for.
     pub fn is_on(&self) -> bool {
         matches!(self, Self::On(_))
+    }
+
+    /// Asks for a key, without waiting for its answer; nothing where everything is pushed unasked.
+    pub fn ask(&self, key: String) {
+        if let Self::On(asked) = self {
+            asked.inbox.push(key);
+        }
     }
 }
 

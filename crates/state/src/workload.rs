@@ -86,6 +86,8 @@ pub struct Template {
     pub capacity: u32,
     /// Those of their labels by which endpoints are chosen; none where nobody does.
     pub labels: Labels,
+    /// Whether what their waypoint says of its clients' identities is asked for, and believed.
+    pub believes_waypoint: bool,
 }
 
 impl Deref for Workload {

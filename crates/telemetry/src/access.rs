@@ -44,6 +44,8 @@ pub struct End {
     pub identity: Option<SpiffeId>,
     /// Its cluster.
     pub cluster: Option<ClusterId>,
+    /// Whom it calls for, as it says, where it is believed.
+    pub on_behalf_of: Option<SpiffeId>,
 }
 
 /// One connection.
@@ -149,6 +151,9 @@ impl Entry {
         let record = &self.record;
         put("src.addr", Shown::Bare(&record.src_addr));
         record.src.each(&["src.workload", "src.namespace", "src.identity", "src.cluster"], put);
+        if let Some(client) = &record.src.on_behalf_of {
+            put("src.on_behalf_of", Shown::Quoted(client));
+        }
         if let Some(addr) = &record.dst_addr {
             put("dst.addr", Shown::Bare(addr));
         }

@@ -28,7 +28,7 @@ fn fires(rules: Vec<Rule>, source: &str) -> bool {
     let policy = decoded(rules).expect("decodes");
     let source = format!("{source}:40000").parse().expect("an address");
     let destination = "10.0.0.9:80".parse().expect("an address");
-    !decide(&[&policy], &Facts { source, destination, identity: None }).is_allowed()
+    !decide(&[&policy], &Facts { source, destination, identity: None, client: None }).is_allowed()
 }
 
 fn one(only: Match) -> Vec<Rule> {

@@ -153,6 +153,7 @@ pub fn verdict(world: &World, workload: &Workload, call: &Call) -> Verdict {
         source: format!("{}:40000", call.source).parse().expect("an address"),
         destination: format!("{D}:{}", call.port).parse().expect("an address"),
         identity: call.identity.as_ref(),
+        client: None,
     };
     decide_with_missing(&known, &policies.missing, &facts)
 }

@@ -3,6 +3,7 @@
 //! They are not run once more without the short cut between pods of one node, as the suites called `mesh_*` are: what passes a
 //! waypoint never takes it.
 
+mod behalf;
 mod call;
 mod change;
 mod command;

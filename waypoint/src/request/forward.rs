@@ -277,6 +277,7 @@ impl Course<'_> {
             speak,
             client: context.caller().client,
             dialled: context.destination(),
+            identity: context.caller().peer.as_ref(),
         };
         attempt.send(request).await.map_err(|mut failed| {
             if let (Body::Once(body), Some(unsent)) = (&mut *body, failed.unsent.take()) {
@@ -405,7 +406,7 @@ fn hold_back(request: Request<RequestBody>) -> Request<RequestBody> {
 impl From<&Failure> for retry::Failure {
     fn from(failure: &Failure) -> Self {
         match failure {
-            Failure::Connect(_) | Failure::ConnectTimeout | Failure::Dns(_) => Self::Connect,
+            Failure::Connect(_) | Failure::Denied(_) | Failure::ConnectTimeout | Failure::Dns(_) => Self::Connect,
             Failure::Overflow => Self::Overflow,
             Failure::Termination { before_request } => Self::Reset { sent: !before_request },
             Failure::Reset { refused: true } => Self::Refused,

@@ -105,6 +105,7 @@ impl Copy {
             speak,
             client: self.arrival.caller.client,
             dialled: self.arrival.destination(),
+            identity: self.arrival.caller.peer.as_ref(),
         };
         let mut sent = match attempt.send(request).await {
             Ok(sent) => sent,

@@ -5,6 +5,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use http::StatusCode;
 use lateen_hbone::{
     client::{self, Client, ConnectError, OpenError},
     pool::PoolError,
@@ -110,6 +111,11 @@ impl DialError {
             | Self::Begin(_) => false,
         }
     }
+
+    /// Whether the endpoint's ztunnel is there and refuses by policy.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Connect(error) if matches!(**error, ConnectError::Status(StatusCode::UNAUTHORIZED)))
+    }
 }
 
 impl From<PoolError<DialError>> for DialError {
@@ -203,6 +209,7 @@ async fn tunnel(lane: &Lane, to: To<'_>, addr: SocketAddr, by: &For) -> Result<C
         },
         traceparent: TraceParent::random(),
         network: None,
+        client: to.terms.and_then(|terms| terms.on_behalf_of.clone()),
     };
     Ok(Carrier::Tunnel(lane.tunnels.connect(&key, &connect, || secure(lane, &key)).await?.tunnel))
 }

@@ -14,6 +14,9 @@ use super::dial::DialError;
 pub enum Failure {
     /// No connection: refused, unreachable, TLS, a tunnel that was not opened. What was said of it.
     Connect(Arc<str>),
+    /// No connection: policies of the endpoint's own refuse it. That says nothing of the endpoint's health: others may be let
+    /// in, and a client that is not must not be able to have it taken from them. What was said of it.
+    Denied(Arc<str>),
     /// No connection was tried: we lack what it would take, such as a credential. Why.
     Unready(Arc<str>),
     /// No connection within the connect timeout.
@@ -56,6 +59,7 @@ impl From<DialError> for Failure {
         match error {
             DialError::Name { reason, .. } => Self::Dns(reason),
             error if error.is_timeout() => Self::ConnectTimeout,
+            error if error.is_denied() => Self::Denied(error.to_string().into()),
             error => Self::Connect(error.to_string().into()),
         }
     }
@@ -75,6 +79,7 @@ impl Failure {
             Self::NoCluster(status) => *status,
             Self::Downstream => StatusCode::BAD_REQUEST,
             Self::Connect(_)
+            | Self::Denied(_)
             | Self::Unready(_)
             | Self::ConnectTimeout
             | Self::Overflow
@@ -88,7 +93,7 @@ impl Failure {
     /// The flag in record and metrics.
     pub fn flag(&self) -> Flag {
         Flag(match self {
-            Self::Connect(_) | Self::Unready(_) | Self::ConnectTimeout => "UF",
+            Self::Connect(_) | Self::Denied(_) | Self::Unready(_) | Self::ConnectTimeout => "UF",
             Self::Overflow => "UO",
             Self::Termination { .. } => "UC",
             Self::Reset { .. } => "UR",
@@ -123,6 +128,7 @@ impl Failure {
             Self::NoCluster(_) => "cluster_not_found".to_owned(),
             Self::Downstream => "downstream_remote_disconnect".to_owned(),
             Self::Connect(_)
+            | Self::Denied(_)
             | Self::Unready(_)
             | Self::ConnectTimeout
             | Self::Overflow
@@ -140,26 +146,8 @@ impl Failure {
     /// Why the connection's transport failed, where that is what failed.
     pub fn transport(&self) -> Option<&str> {
         match self {
-            Self::Connect(why) | Self::Unready(why) => Some(why),
+            Self::Connect(why) | Self::Denied(why) | Self::Unready(why) => Some(why),
             _ => None,
-        }
-    }
-
-    /// What an endpoint's health counts this as; `None` where the endpoint had no part in it.
-    pub fn as_seen_by_health(&self) -> Option<StatusCode> {
-        match self {
-            Self::Connect(_) | Self::Termination { .. } | Self::Reset { .. } => Some(StatusCode::SERVICE_UNAVAILABLE),
-            Self::ConnectTimeout | Self::PerTryTimeout | Self::Timeout | Self::Idle { received: true } => {
-                Some(StatusCode::GATEWAY_TIMEOUT)
-            }
-            Self::Protocol(_) => Some(StatusCode::BAD_GATEWAY),
-            Self::Unready(_)
-            | Self::Overflow
-            | Self::Idle { received: false }
-            | Self::NoHealthyUpstream
-            | Self::NoCluster(_)
-            | Self::Dns(_)
-            | Self::Downstream => None,
         }
     }
 }
@@ -171,7 +159,7 @@ struct Reason<'f>(&'f Failure);
 impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Failure::Connect(why) => {
+            Failure::Connect(why) | Failure::Denied(why) => {
                 write!(f, "remote connection failure, transport failure reason: {why}")
             }
             Failure::Unready(why) => write!(f, "local connection failure, transport failure reason: {why}"),

@@ -22,14 +22,7 @@ use crate::{
 /// A connection.
 pub async fn connect(lane: &Lane, cluster: &Cluster, whom: Whom<'_>) -> Result<Wire, Failure> {
     let (policy, limits) = (&cluster.policy, &cluster.policy.pool);
-    let terms = within("what TLS needs", limits.connect_timeout, Terms::of(&lane.shared, policy, whom));
-    let terms = terms.await.map_err(|_| Failure::ConnectTimeout)?.map_err(|error| {
-        let upstream = &cluster.upstream;
-        if let Some(more) = lane.shared.reporting.seldom.again(&format!("{upstream}: {error}")) {
-            tracing::warn!(%upstream, %error, "a connection was refused{more}");
-        }
-        Failure::Unready(error.to_string().into())
-    })?;
+    let terms = Terms::within(&lane.shared, cluster, whom).await?;
     let by = For {
         client: whom.client,
         timeout: limits.connect_timeout,

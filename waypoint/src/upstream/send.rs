@@ -12,7 +12,7 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper::body::Incoming;
-use lateen_rt::deadline::within;
+use lateen_types::id::SpiffeId;
 
 use super::{
     connection::{Driver, Speak},
@@ -45,6 +45,8 @@ pub struct Attempt<'a> {
     pub client: SocketAddr,
     /// What it dialled.
     pub dialled: SocketAddr,
+    /// Who it has proven to be.
+    pub identity: Option<&'a SpiffeId>,
 }
 
 /// A response that has begun.
@@ -104,20 +106,15 @@ impl Attempt<'_> {
             // To send all the same would send past the proxy that is meant to be on the way.
             return Err(Failure::Unready(NO_TUNNEL.into()));
         }
-        if policy.tls.is_none() && policy.proxy_protocol.is_none() {
+        let is_told = self.endpoint.workload.as_ref().is_some_and(|workload| workload.believes_waypoint);
+        if policy.tls.is_none() && policy.proxy_protocol.is_none() && !is_told {
             return Ok(None);
         }
         let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
         let host = authority.as_ref().map_or("", Authority::host);
-        let whom = Whom { endpoint: self.endpoint, host, client: self.client, dialled: self.dialled };
-        let terms = within("what TLS needs", policy.pool.connect_timeout, Terms::of(&self.lane.shared, policy, whom));
-        terms.await.map_err(|_| Failure::ConnectTimeout)?.map_err(|error| {
-            let upstream = &self.cluster.upstream;
-            if let Some(more) = self.lane.shared.reporting.seldom.again(&format!("{upstream}: {error}")) {
-                tracing::warn!(%upstream, %error, "a request was refused{more}");
-            }
-            Failure::Unready(error.to_string().into())
-        })
+        let (client, dialled, identity) = (self.client, self.dialled, self.identity);
+        let whom = Whom { endpoint: self.endpoint, host, client, dialled, identity };
+        Terms::within(&self.lane.shared, self.cluster, whom).await
     }
 
     async fn acquire(&self, terms: Option<Arc<Terms>>) -> Result<Lease, AcquireError> {

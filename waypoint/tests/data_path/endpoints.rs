@@ -118,6 +118,19 @@ pub async fn tunnels<F>(rig: &Rig, ip: &str, identity: SpiffeId, serve: impl Fn(
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    let accepted = move |arrival: server::Arrival| serve(arrival.accept(None).expect("the waypoint waits"));
+    arrivals(rig, ip, identity, accepted).await;
+}
+
+/// The same, of tunnels that are not answered yet.
+pub async fn arrivals<F>(
+    rig: &Rig,
+    ip: &str,
+    identity: SpiffeId,
+    serve: impl Fn(server::Arrival) -> F + Send + Sync + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let listener = TcpListener::bind((ip, 15008)).await.expect("the tunnel port of an address of our own");
     let (ca, tasks, drain, serve) = (rig.ca.clone(), rig.tasks.clone(), rig.drain.clone(), Arc::new(serve));
     rig.tasks.spawn("ztunnel", async move {
@@ -136,15 +149,14 @@ where
 
 async fn carry<F>(
     (stream, ours): (TcpStream, lateen_identity::cert::WorkloadCertificate),
-    serve: Arc<impl Fn(Tunnel) -> F + Send + Sync + 'static>,
+    serve: Arc<impl Fn(server::Arrival) -> F + Send + Sync + 'static>,
     (tasks, drain): (Tasks, Drain),
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
     let Ok(secured) = handshake::accept(stream, &ours, handshake::HANDSHAKE_TIMEOUT).await else { return };
     let take = |arrival: server::Arrival| {
-        let tunnel = arrival.accept(None).expect("the waypoint waits");
-        tasks.spawn("ztunnel-stream", serve(tunnel));
+        tasks.spawn("ztunnel-stream", serve(arrival));
     };
     server::serve(secured.stream, &Settings::default(), &drain, take).await.ok();
 }

@@ -1,6 +1,7 @@
 //! The waypoint's data path against real sockets: what is sent, what arrives, how both sides end.
 
 mod authority;
+mod behalf;
 mod endings;
 mod endpoints;
 mod frames;

@@ -54,6 +54,7 @@ async fn connect(client: &Client, authority: &str) -> Result<Tunnel, ConnectErro
         forwarded: Forwarded { client: "127.0.0.1:4711".parse().expect("valid"), host: None },
         traceparent: TraceParent::random(),
         network: None,
+        client: None,
     };
     soon("the answer to CONNECT", client.connect(&connect)).await.map(|(tunnel, _)| tunnel)
 }

@@ -55,6 +55,7 @@ fn workload(one: &Workload) -> Value {
         "canonicalRevision": &*one.canonical_revision,
         "hostname": one.hostname.as_ref().map(|name| name.as_str()),
         "nativeTunnel": one.native_tunnel,
+        "believesWaypoint": one.believes_waypoint.then_some(true),
         "applicationTunnel": one.application_tunnel.as_ref().map(|tunnel| {
             let protocol = match tunnel.protocol {
                 ApplicationProtocol::None => "NONE",

@@ -16,6 +16,7 @@ use lateen_policy::decide::Refusal;
 use lateen_state::{service::Service, workload::Workload, world::World};
 use lateen_types::name::Hostname;
 
+use super::origin::OriginError;
 use crate::{
     conns::{InboundGuard, Passage},
     pod::{KeepSource, Pod},
@@ -31,6 +32,9 @@ pub enum ArrivalError {
     /// Policy.
     #[error("connection closed due to policy rejection: {0}")]
     Refused(Refusal),
+    /// Who it is for is not to be believed.
+    #[error("connection refused: {0}")]
+    Origin(#[from] OriginError),
     /// Policy, meanwhile.
     #[error("{POLICY_CHANGED}")]
     Changed,
@@ -55,7 +59,7 @@ impl ArrivalError {
     /// The metrics' word.
     pub fn flag(&self) -> Flag {
         match self {
-            Self::Refused(_) | Self::Changed | Self::Forgotten => Flag::Deny,
+            Self::Refused(_) | Self::Origin(_) | Self::Changed | Self::Forgotten => Flag::Deny,
             Self::Dial(_) | Self::Answer(_) | Self::Header(_) | Self::Copy(_) => Flag::Connect,
         }
     }

@@ -9,8 +9,6 @@ use std::{
 };
 
 use lateen_state::{
-    gateway::GatewayAddress,
-    lookup::Known,
     service::Service,
     workload::{ApplicationProtocol, Workload},
     world::World,
@@ -130,22 +128,11 @@ impl Ask<'_> {
     /// waypoint in another namespace serves private ones too.
     fn is_waypoint_of(&self, ip: IpAddr) -> bool {
         let address = NetworkAddress { network: self.own_network.clone(), ip };
+        let is_me = |gateway: &_| self.world.leads_to(gateway, &self.local.uid, &self.local.namespace);
         if let Some(workload) = self.world.workload_by_ip(&address) {
-            return workload.waypoint.iter().any(|gateway| self.is_me(gateway));
+            return workload.waypoint.iter().any(is_me);
         }
-        self.world.services_at(&address).any(|service| {
-            let weighted = service.weighted_waypoints.iter().map(|entry| &entry.destination);
-            service.waypoint.iter().chain(weighted).any(|gateway| self.is_me(gateway))
-        })
-    }
-
-    /// Whether a waypoint's reference leads to this workload.
-    fn is_me(&self, gateway: &GatewayAddress) -> bool {
-        match self.world.known_as(&gateway.destination, &self.local.namespace) {
-            Some(Known::Service(service)) => self.world.endpoint(&service.key, &self.local.uid).is_some(),
-            Some(Known::Workload(workload)) => workload.uid == self.local.uid,
-            Some(Known::Unusable(_)) | None => false,
-        }
+        self.world.services_at(&address).any(|service| service.waypoints().any(is_me))
     }
 
     /// This workload's port for the service's port: its own mapping, else the service's target.

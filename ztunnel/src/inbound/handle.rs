@@ -7,7 +7,7 @@ use std::{fmt::Display, net::SocketAddr, sync::Arc};
 
 use http::StatusCode;
 use lateen_hbone::{
-    request::{Authority, Received},
+    request::{Authority, OnBehalf, Received},
     server::Arrival,
     stream::Tunnel,
 };
@@ -20,6 +20,7 @@ use super::{
     admit::Carrier,
     arrival::{ArrivalError, copy, finish, guess_service, judge, reach},
     check::{Ask, CheckError, Target, Wanted, check},
+    origin::origin,
     proxy_header::header,
 };
 use crate::{
@@ -84,14 +85,32 @@ async fn begin(pod: &Arc<Pod>, carrier: Arc<Carrier>, arrival: Arrival) -> Optio
             return None;
         }
     };
-    let opening = opening(pod, (&world, &local), &carrier, (&arrival.request, &target), began);
+    let mut opening = opening(pod, (&world, &local), &carrier, (&arrival.request, &target), began);
     drop(world);
-    let passage = Passage { source: carrier.client, destination: target.to, identity: Some(carrier.peer.clone()) };
+    let origin = match arrival.request.on_behalf {
+        OnBehalf::Itself => Ok(None),
+        // Boxed: seldom needed.
+        OnBehalf::Client(_) | OnBehalf::Unreadable => {
+            Box::pin(origin(pod, &local, &carrier, &arrival.request.on_behalf)).await
+        }
+    };
+    let (client, believed) = match origin {
+        Ok(client) => (client, Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    opening.source = opening.source.on_behalf_of(client.clone());
+    let identity = Some(carrier.peer.clone());
+    let passage = Passage { source: carrier.client, destination: target.to, identity, client };
     let seen =
         Seen { source: carrier.client, dialled: Some(carrier.dialled), hop: target.to, protocol: Protocol::Hbone };
     // Registered before the verdict: a change from here on either is in the world the verdict is asked of, or cuts.
     let mut guard = pod.conns.enter(passage.clone(), seen);
     let report = Report::open(opening, &pod.drain);
+    if let Err(error) = believed {
+        refuse(arrival, StatusCode::UNAUTHORIZED);
+        finish(report, Err(error.into()));
+        return None;
+    }
     let by = Delivery { pod, carrier: &carrier, local: &local, target: &target, passage: &passage };
     match deliver(by, arrival, &mut guard).await {
         Ok((tunnel, application)) => Some(Begun { guard, report, tunnel, application }),

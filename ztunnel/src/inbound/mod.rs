@@ -4,5 +4,6 @@ pub mod admit;
 pub mod arrival;
 pub mod check;
 pub mod handle;
+pub mod origin;
 pub mod passthrough;
 pub mod proxy_header;

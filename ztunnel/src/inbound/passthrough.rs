@@ -58,7 +58,7 @@ async fn carry(pod: &Arc<Pod>, stream: Unbegun, client: SocketAddr, keep: KeepSo
         began,
     };
     drop(world);
-    let passage = Passage { source: client, destination: to, identity: None };
+    let passage = Passage { source: client, destination: to, identity: None, client: None };
     let seen = Seen { source: client, dialled: Some(to), hop: to, protocol: Protocol::Tcp };
     let mut guard = pod.conns.enter(passage.clone(), seen);
     let report = Report::open(opening, &pod.drain);

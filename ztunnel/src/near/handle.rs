@@ -91,7 +91,7 @@ async fn visit(
     };
     let identity = Some(call.source.identity.clone());
     let hop = proven.target.to;
-    let passage = Passage { source: call.client, destination: hop, identity };
+    let passage = Passage { source: call.client, destination: hop, identity, client: None };
     let seen = Seen { source: call.client, dialled: Some(to), hop, protocol: Protocol::SameNode };
     // Registered before the verdict: a change from here on either is in the world the verdict is asked of, or cuts.
     let guard = there.pod.conns.enter(passage.clone(), seen);

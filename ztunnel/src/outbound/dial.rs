@@ -192,6 +192,8 @@ fn connect(pod: &Pod, by: &For<'_>, authority: request::Authority, network: Opti
         forwarded: Forwarded { client: by.client, host: by.service.cloned() },
         traceparent: by.trace,
         network,
+        // A pod's ztunnel calls for the pod it has the certificate of, and for nobody else.
+        client: None,
     }
 }
 

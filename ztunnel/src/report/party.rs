@@ -20,6 +20,8 @@ pub struct Party {
     principal: Option<SpiffeId>,
     /// Whether mutual TLS proved it.
     proven: bool,
+    /// Whom it calls for, where it is a waypoint that is believed.
+    client: Option<SpiffeId>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -50,13 +52,13 @@ pub(super) struct Words {
 impl Party {
     /// Somebody the world knows.
     pub fn workload(workload: &Arc<Workload>) -> Self {
-        Self { who: Who::Workload(workload.clone()), principal: None, proven: false }
+        Self { who: Who::Workload(workload.clone()), principal: None, proven: false, client: None }
     }
 
     /// Somebody who says who they are.
     pub fn baggage(baggage: &Baggage) -> Self {
         let who = if *baggage == Baggage::default() { Who::Unknown } else { Who::Baggage(Box::new(baggage.clone())) };
-        Self { who, principal: None, proven: false }
+        Self { who, principal: None, proven: false, client: None }
     }
 
     /// The same, proven to be `identity`.
@@ -67,6 +69,11 @@ impl Party {
     /// The same, expected but not proven to be `identity`.
     pub fn expected(self, identity: Option<SpiffeId>) -> Self {
         Self { principal: identity, proven: false, ..self }
+    }
+
+    /// The same, calling for `client`.
+    pub fn on_behalf_of(self, client: Option<SpiffeId>) -> Self {
+        Self { client, ..self }
     }
 
     pub(super) fn who(&self) -> &Who {
@@ -94,19 +101,22 @@ impl Party {
     /// As the access record has it: the pod, else the canonical service.
     pub(super) fn end(&self) -> End {
         let identity = self.principal.clone().filter(|_| self.proven);
+        let on_behalf_of = self.client.clone();
         match &self.who {
-            Who::Unknown => End { identity, ..End::default() },
+            Who::Unknown => End { identity, on_behalf_of, ..End::default() },
             Who::Workload(of) => End {
                 workload: [&of.name, &of.canonical_name].into_iter().find(|name| !name.is_empty()).cloned(),
                 namespace: (!of.namespace.as_str().is_empty()).then(|| of.namespace.clone()),
                 identity,
                 cluster: (!of.cluster.as_str().is_empty()).then(|| of.cluster.clone()),
+                on_behalf_of,
             },
             Who::Baggage(of) => End {
                 workload: of.service.as_deref().map(Into::into),
                 namespace: of.namespace.as_deref().map(Into::into),
                 identity,
                 cluster: of.cluster.as_deref().map(Into::into),
+                on_behalf_of,
             },
         }
     }

@@ -34,6 +34,7 @@ pub(super) fn connect() -> Connect {
         },
         traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00".parse::<TraceParent>().expect("valid"),
         network: None,
+        client: None,
     }
 }
 

@@ -37,7 +37,8 @@ pub(super) fn none_many() -> Operation {
 pub(super) fn of_the_world() -> Operation {
     let world = world::the();
     let workload = world.local_workload(&world::local()).expect("in the world").clone();
-    let passage = Passage { source: socket("10.0.3.7:41000"), destination: world::server(), identity: Some(id("web")) };
+    let (source, destination) = (socket("10.0.3.7:41000"), world::server());
+    let passage = Passage { source, destination, identity: Some(id("web")), client: None };
     assert!(passage.verdict(&world, &workload).is_allowed(), "the world's policies admit it");
     Box::new(move || {
         black_box(passage.verdict(black_box(&world), &workload));
@@ -48,7 +49,7 @@ fn deciding<const N: usize>(policies: [Policy; N], caller: &str, is_right: fn(&D
     let identity = id(caller);
     let (source, destination) = (socket("10.0.3.7:41000"), SocketAddr::new(world::server().ip(), PORT));
     let verdict = move || {
-        let facts = Facts { source, destination, identity: Some(&identity) };
+        let facts = Facts { source, destination, identity: Some(&identity), client: None };
         decide(black_box(&policies.each_ref()), black_box(&facts))
     };
     assert!(is_right(&verdict().decision), "not the verdict that is to be counted");

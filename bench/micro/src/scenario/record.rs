@@ -50,6 +50,7 @@ fn record() -> Record {
         namespace: Some("shop".into()),
         identity: Some("spiffe://cluster.local/ns/shop/sa/web".parse().expect("an identity")),
         cluster: None,
+        on_behalf_of: None,
     };
     Record {
         direction: Direction::Outbound,

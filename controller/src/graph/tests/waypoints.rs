@@ -243,6 +243,40 @@ fn a_change_of_one_route_concerns_its_service_only() {
 }
 
 #[test]
+fn whether_a_waypoint_is_believed_is_said_of_the_pod_or_else_of_its_namespace() {
+    let annotated = |kind: &str, name: &str, annotation: &str, rest: &str| {
+        format!("kind: {kind}\nmetadata: {{name: {name}, namespace: shop, uid: u{annotation}}}\n{rest}")
+    };
+    let says = |word: &str| format!(", annotations: {{lateen.io/client-identity: {word}}}");
+    let pod = |annotation: &str| {
+        annotated("Pod", "p", annotation, "spec: {containers: []}\nstatus: {phase: Running, podIP: 10.0.0.1}\n")
+    };
+    let believes = |cluster: &Cluster| {
+        let address: lateen_wire::workload::Address =
+            cluster.message(type_url::ADDRESS, "Kubernetes//Pod/shop/p").expect("the workload");
+        let Some(lateen_wire::workload::address::Type::Workload(workload)) = address.r#type else {
+            panic!("a workload")
+        };
+        workload.extensions.iter().any(|extension| extension.name == "lateen.client_identity")
+    };
+    let mut cluster = Cluster::with_waypoint(&[("reviews", "http", 9080)], &pod(""));
+    assert!(!believes(&cluster), "nobody asked");
+    cluster.apply(&pod(&says("believe-waypoint")));
+    assert!(believes(&cluster));
+    cluster.apply(&pod(&says("believe-everybody")));
+    assert!(!believes(&cluster), "a word that is not known");
+    cluster.apply(&annotated("Namespace", "shop", &says("believe-waypoint"), "").replace("namespace: shop, ", ""));
+    assert!(!believes(&cluster), "the pod's own word counts before its namespace's");
+    cluster.apply(&pod(""));
+    assert!(believes(&cluster), "its namespace's");
+    cluster.apply(&pod(&says("none")));
+    assert!(!believes(&cluster));
+    cluster.apply(&pod(""));
+    cluster.apply(&annotated("Namespace", "shop", "", "").replace("namespace: shop, ", ""));
+    assert!(!believes(&cluster), "taken back");
+}
+
+#[test]
 fn only_labels_that_rules_ask_for_travel() {
     let pod = |name: &str| {
         format!(

@@ -47,6 +47,22 @@ pub(super) fn check(root: &At<'_>, (group, kind): (&str, &str), report: &mut Rep
             labels::WAYPOINT_MISSING if text != labels::BYPASS => {
                 say(&value.path, format!("there is no {text:?}, so traffic is refused"), "write bypass, or remove it");
             }
+            labels::CLIENT_IDENTITY if !matches!(kind, "Namespace" | "Pod" | "WorkloadEntry") => {
+                say(
+                    &value.path,
+                    format!("on a {kind} it is not read, so no client behind a waypoint is seen"),
+                    "set it on the namespace, or on the pods (in the workload's template)",
+                );
+            }
+            labels::CLIENT_IDENTITY
+                if !matches!(text, labels::CLIENT_IDENTITY_BELIEVED | labels::CLIENT_IDENTITY_NONE) =>
+            {
+                say(
+                    &value.path,
+                    format!("there is no {text:?}, so no client behind a waypoint is seen"),
+                    "write believe-waypoint or none",
+                );
+            }
             labels::EXPORT_TO if kind == "Service" && text != "*" => {
                 say(
                     &value.path,

@@ -67,13 +67,15 @@ fn the_engine_equals_the_slow_evaluator() {
 
 /// The answer of `decide`, and the same derived from `explain`.
 fn engine(policies: &[&Policy], plain: &PlainFacts) -> (bool, bool) {
-    let identity = plain.identity.as_ref().map(|id| {
+    let id_of = |id: &PlainIdentity| {
         format!("spiffe://{}/ns/{}/sa/{}", id.trust_domain, id.namespace, id.account).parse().expect("an identity")
-    });
+    };
+    let (identity, client) = (plain.identity.as_ref().map(id_of), plain.client.as_ref().map(id_of));
     let facts = Facts {
         source: SocketAddr::new(plain.source_ip, 40_000),
         destination: SocketAddr::new(plain.destination_ip, plain.destination_port),
         identity: identity.as_ref(),
+        client: client.as_ref(),
     };
     let findings: Vec<_> = explain(policies, &facts).into_iter().filter(|finding| !finding.dry_run).collect();
     let any = |action| findings.iter().any(|finding| finding.action == action && finding.matched());
@@ -133,12 +135,15 @@ fn block(rng: &mut StdRng) -> PlainBlock {
 }
 
 fn facts(rng: &mut StdRng) -> PlainFacts {
-    let identity = rng.random_bool(0.7).then(|| PlainIdentity {
+    let one = |rng: &mut StdRng| PlainIdentity {
         trust_domain: pick(rng, &TRUST_DOMAINS),
         namespace: pick(rng, &NAMESPACES),
         account: pick(rng, &ACCOUNTS),
-    });
-    PlainFacts { source_ip: ip(rng), destination_ip: ip(rng), destination_port: pick(rng, &PORTS), identity }
+    };
+    let identity = rng.random_bool(0.7).then(|| one(rng));
+    // Only a peer that has proven who it is can speak for another.
+    let client = (identity.is_some() && rng.random_bool(0.3)).then(|| one(rng));
+    PlainFacts { source_ip: ip(rng), destination_ip: ip(rng), destination_port: pick(rng, &PORTS), identity, client }
 }
 
 fn compiled(at: usize, plain: &PlainPolicy) -> Policy {

@@ -46,6 +46,8 @@ pub struct PlainFacts {
     pub destination_ip: IpAddr,
     pub destination_port: u16,
     pub identity: Option<PlainIdentity>,
+    /// Whom the peer speaks for.
+    pub client: Option<PlainIdentity>,
 }
 
 #[derive(Debug, Clone)]
@@ -92,18 +94,23 @@ fn is_empty(one: &PlainMatch) -> bool {
 }
 
 fn match_holds(one: &PlainMatch, facts: &PlainFacts) -> bool {
-    let namespace = facts.identity.as_ref().map_or(String::new(), |id| id.namespace.to_owned());
-    let account = facts.identity.as_ref().map(|id| format!("{}/{}", id.namespace, id.account));
-    let principal =
-        facts.identity.as_ref().map(|id| format!("{}/ns/{}/sa/{}", id.trust_domain, id.namespace, id.account));
+    let callers: Vec<&PlainIdentity> = facts.identity.iter().chain(&facts.client).collect();
+    let mut namespaces: Vec<&str> = callers.iter().map(|id| id.namespace).collect();
+    if callers.is_empty() {
+        namespaces.push("");
+    }
+    let accounts: Vec<String> = callers.iter().map(|id| format!("{}/{}", id.namespace, id.account)).collect();
+    let principals: Vec<String> =
+        callers.iter().map(|id| format!("{}/ns/{}/sa/{}", id.trust_domain, id.namespace, id.account)).collect();
 
     let text_hit = |list: &[String], text: &str| list.iter().any(|notation| text_matches(notation, text));
-    let principal_hit = |list: &[String]| principal.as_ref().is_some_and(|text| text_hit(list, text));
-    let account_hit = |list: &[String]| account.as_ref().is_some_and(|text| list.contains(text));
+    let namespace_hit = |list: &[String]| namespaces.iter().any(|text| text_hit(list, text));
+    let principal_hit = |list: &[String]| principals.iter().any(|text| text_hit(list, text));
+    let account_hit = |list: &[String]| accounts.iter().any(|text| list.contains(text));
     let block_hit = |list: &[PlainBlock], ip| list.iter().any(|block| in_block(*block, ip));
 
-    (one.namespaces.is_empty() || text_hit(&one.namespaces, &namespace))
-        && !text_hit(&one.not_namespaces, &namespace)
+    (one.namespaces.is_empty() || namespace_hit(&one.namespaces))
+        && !namespace_hit(&one.not_namespaces)
         && (one.accounts.is_empty() || account_hit(&one.accounts))
         && !account_hit(&one.not_accounts)
         && (one.principals.is_empty() || principal_hit(&one.principals))

@@ -86,9 +86,13 @@ fn template(from: wire::Workload) -> Result<Template, DecodeError> {
             wire::NetworkMode::HostNetwork => NetworkMode::HostNetwork,
         },
         capacity: from.capacity.unwrap_or(1),
+        believes_waypoint: from.extensions.iter().any(|extension| extension.name == BELIEVES_WAYPOINT),
         labels: labels(from.extensions)?,
     })
 }
+
+/// The extension, without content, of workloads whose waypoint is believed about its clients.
+const BELIEVES_WAYPOINT: &str = "lateen.client_identity";
 
 /// The extension that carries the labels by which endpoints are chosen.
 const LABELS: &str = "lateen.labels";

@@ -39,6 +39,19 @@ fn what_the_wire_leaves_out_has_its_default() {
 }
 
 #[test]
+fn whether_its_waypoint_is_believed_comes_in_an_extension_of_ours() {
+    let with = |name: &str| {
+        let extensions = vec![wire::Extension { name: name.into(), config: None }];
+        match address(&encode_workload(wire::Workload { extensions, ..pod() })) {
+            Ok(Change::Workload(workload)) => workload.believes_waypoint,
+            other => panic!("{other:?} is no workload"),
+        }
+    };
+    assert!(with("lateen.client_identity"));
+    assert!(!with("lateen.client_identity.not") && !with("lateen.labels"));
+}
+
+#[test]
 fn labels_come_in_an_extension_of_ours() {
     let extension = |name: &str, value: Vec<u8>| wire::Extension {
         name: name.into(),

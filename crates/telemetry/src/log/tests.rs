@@ -86,7 +86,12 @@ fn the_access_record_has_the_reference_order() {
         dst_addr: Some("127.0.0.2:15008".parse().expect("valid")),
         hbone_addr: Some("127.0.0.2:8080".into()),
         service: Some("s.default.svc.cluster.local".into()),
-        dst: End { workload: Some("web".into()), namespace: Some("default".into()), identity: Some(id), cluster: None },
+        dst: End {
+            workload: Some("web".into()),
+            namespace: Some("default".into()),
+            identity: Some(id),
+            ..End::default()
+        },
     };
     let traffic = Traffic { bytes_sent: 11, bytes_recv: 22, duration: Duration::from_millis(12) };
     let lines = logged(Format::Plain, || {
