@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
     endpoints::{arrivals, echo, http},
-    rig::{HOST, Rig, Service, cluster, endpoint, id, soon},
+    rig::{HOST, Rig, Service, cluster, ejecting, endpoint, id, soon},
 };
 
 /// What the endpoint's ztunnel was told, of each tunnel.
@@ -135,14 +135,7 @@ async fn only_those_whose_waypoint_we_are_are_told() {
 /// Else a client that is not let in could have the endpoint taken from those who are.
 #[tokio::test]
 async fn whom_the_endpoints_own_policies_refuse_does_no_harm_to_its_health() {
-    let outlier = proxy::OutlierDetection {
-        consecutive_5xx: 1,
-        interval: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
-        base_ejection_time: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
-        max_ejection_percent: 100,
-        ..Default::default()
-    };
-    let policy = proxy::TrafficPolicy { outlier: Some(outlier), ..Default::default() };
+    let policy = proxy::TrafficPolicy { outlier: Some(ejecting(1)), ..Default::default() };
     let clusters = vec![cluster(proxy::Protocol::Http, policy)];
     let rig = Rig::serving(Service { clusters, ..Service::default() }, &[]);
     arrivals(&rig, "127.77.21.4", id("echo"), |arrival: server::Arrival| async {

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     endpoints::{Endpoint, raw},
-    rig::{Rig, Service, cluster, soon, until},
+    rig::{Rig, Service, cluster, ejecting, soon, until},
 };
 
 /// An endpoint that answers a request each time it is given a permit.
@@ -125,14 +125,7 @@ async fn each_endpoint_may_have_a_connection_whatever_the_limit() {
 
 #[tokio::test]
 async fn an_endpoint_that_fails_is_left_out() {
-    let outlier = proxy::OutlierDetection {
-        consecutive_5xx: 1,
-        interval: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
-        base_ejection_time: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
-        max_ejection_percent: 100,
-        ..Default::default()
-    };
-    let policy = proxy::TrafficPolicy { outlier: Some(outlier), ..Default::default() };
+    let policy = proxy::TrafficPolicy { outlier: Some(ejecting(1)), ..Default::default() };
     let clusters = vec![cluster(proxy::Protocol::Http, policy)];
     let rig = Rig::serving(Service { clusters, ..Service::default() }, &[]);
     let (good, permits) = patient(&rig).await;

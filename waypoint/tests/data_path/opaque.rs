@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     endpoints::{Endpoint, raw},
-    rig::{Rig, Service, cluster, soon},
+    rig::{Rig, Service, cluster, ejecting, soon},
 };
 
 fn serving(policy: proxy::TrafficPolicy) -> Rig {
@@ -49,15 +49,7 @@ async fn serve_once(tasks: &Tasks, at: SocketAddr) {
 #[tokio::test]
 async fn connections_that_come_about_are_told_to_the_endpoints_health() {
     for (ip, split_local_errors) in [("127.77.22.1", false), ("127.77.22.2", true)] {
-        let outlier = proxy::OutlierDetection {
-            consecutive_5xx: 2,
-            consecutive_local_errors: 2,
-            split_local_errors,
-            interval: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
-            base_ejection_time: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
-            max_ejection_percent: 100,
-            ..Default::default()
-        };
+        let outlier = proxy::OutlierDetection { consecutive_local_errors: 2, split_local_errors, ..ejecting(2) };
         let rig = serving(proxy::TrafficPolicy { outlier: Some(outlier), ..Default::default() });
         let at = SocketAddr::new(ip.parse().expect("an address"), 8080);
         rig.endpoints(&[at]);

@@ -324,6 +324,18 @@ pub fn cluster(protocol: proxy::Protocol, policy: proxy::TrafficPolicy) -> proxy
     proxy::Cluster { port: PORT.into(), protocol: protocol.into(), policy: Some(policy), ..Default::default() }
 }
 
+/// So many failures in a row eject an endpoint for good.
+pub fn ejecting(failures: u32) -> proxy::OutlierDetection {
+    let hour = || Some(prost_types::Duration { seconds: 3600, nanos: 0 });
+    proxy::OutlierDetection {
+        consecutive_5xx: failures,
+        interval: hour(),
+        base_ejection_time: hour(),
+        max_ejection_percent: 100,
+        ..Default::default()
+    }
+}
+
 pub fn upstream() -> proxy::Upstream {
     proxy::Upstream { namespace: "shop".into(), hostname: HOST.into(), port: PORT.into(), subset: String::new() }
 }
