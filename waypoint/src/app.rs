@@ -63,7 +63,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 const DESCRIBED_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what is under way may last after nothing new is taken.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(1);
-/// Connections that carry tunnels to us, over all threads.
+/// Connections to us over all threads, and at a gateway over all ports: of clients, or such that carry tunnels.
 const CONNECTIONS_MAX: usize = 20_000;
 /// CONNECTs at a time on one connection (the reference's number).
 const TUNNEL_STREAMS_MAX: u32 = 100;

@@ -2,7 +2,7 @@
 //!
 //! In: a listening socket. Out: each accepted connection, in a task of the listener's owner; it is reset unless its bytes
 //! begin to flow.
-//! At the limit the loop waits, so that new connections queue in the kernel and none is refused halfway.
+//! At the limit the loop waits with the next connection in its hands; the others queue in the kernel, and none is refused halfway.
 //!
 //! A drain loses no connection either: what waits in the queue is taken before the socket is closed, and what arrives
 //! between the two goes to the next process's listener, where there is one (`net.ipv4.tcp_migrate_req`, which the agent
@@ -30,12 +30,23 @@ const QUEUED_MAX: usize = 1024;
 pub async fn run<F>(
     name: &'static str,
     (listener, limit): (TcpListener, usize),
+    owner: (Tasks, Drain),
+    handle: impl Fn(Unbegun, SocketAddr) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    sharing(name, (listener, Arc::new(Semaphore::new(limit))), owner, handle).await;
+}
+
+/// The same, within a limit that several listeners have together.
+pub async fn sharing<F>(
+    name: &'static str,
+    (listener, permits): (TcpListener, Arc<Semaphore>),
     (tasks, drain): (Tasks, Drain),
     handle: impl Fn(Unbegun, SocketAddr) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let permits = Arc::new(Semaphore::new(limit));
     let mut pace = Backoff::new(RETRY_START, RETRY_MAX);
     let start = |permit, (stream, peer)| {
         // Dropped when the connection ends, and with the future wherever that is dropped. An async block would hold the
@@ -43,23 +54,30 @@ pub async fn run<F>(
         let held: Option<OwnedSemaphorePermit> = permit;
         tasks.spawn(name, handle(stream, peer).map(move |()| drop(held)));
     };
+    // Accepted, and without a permit yet.
+    let mut came: Option<(Unbegun, SocketAddr)> = None;
     loop {
         let next = async {
-            // The semaphore is never closed.
-            let permit = permits.clone().acquire_owned().await.ok();
-            (permit, listener.accept().await)
+            if came.is_none() {
+                let (stream, peer) = listener.accept().await?;
+                came = Some((Unbegun::new(stream), peer));
+            }
+            // Only now: a permit that others share must not be held while nobody comes. The semaphore is never closed.
+            io::Result::Ok(permits.clone().acquire_owned().await.ok())
         };
-        // Dropping `next` loses at most a permit, which returns by itself: accept takes a connection whole or not.
-        let (permit, accepted) = tokio::select! {
+        // Dropping `next` loses nothing: accept takes a connection whole or not, and what came is kept.
+        let next = tokio::select! {
             // A drain comes first, or a flood of connections could put it off.
             biased;
             () = drain.draining() => break,
             next = next => next,
         };
-        match accepted {
-            Ok((stream, peer)) => {
+        match next {
+            Ok(permit) => {
                 pace.reset();
-                start(permit, (Unbegun::new(stream), peer));
+                if let Some(connection) = came.take() {
+                    start(permit, connection);
+                }
             }
             Err(error) => {
                 // Out of descriptors, usually: others must end before the next accept can work.
@@ -71,7 +89,8 @@ pub async fn run<F>(
     }
     // At the end of everything those who wait are refused by the closing socket.
     if !drain.is_forced() {
-        let queued = queued(listener).map(|connection| (permits.clone().try_acquire_owned().ok(), connection));
+        let queued = came.into_iter().chain(queued(listener));
+        let queued = queued.map(|connection| (permits.clone().try_acquire_owned().ok(), connection));
         queued.take_while(|(permit, _)| permit.is_some()).for_each(|(permit, connection)| start(permit, connection));
     }
 }

@@ -24,6 +24,7 @@ use lateen_net::{
     listen::{self, ListenError, ListenOptions},
 };
 use lateen_rt::{drain::Drain, ready::Condition};
+use tokio::sync::Semaphore;
 
 pub use self::{
     enter::{Door, handle},
@@ -45,12 +46,18 @@ pub struct Binding {
     pub ip: IpAddr,
     /// Ports that are our own, whatever the configuration says: to share one with it would hand it our operators' requests.
     pub reserved: BTreeSet<u16>,
-    /// Connections of one port on one thread.
+    /// Connections of all ports on one thread.
     pub connections_max: usize,
     /// Ends accepting, at last.
     pub process: Drain,
     /// Tells connections to go elsewhere.
     pub doors: Drain,
+}
+
+/// A thread, and how many more connections it takes.
+struct Place {
+    lane: Arc<Lane>,
+    permits: Arc<Semaphore>,
 }
 
 /// One port that is bound.
@@ -73,6 +80,8 @@ pub async fn follow(lanes: Vec<Arc<Lane>>, binding: Binding, opened: Arc<Conditi
     let Some(first) = lanes.first() else { return };
     let store = first.shared.book.clone();
     let mut changed = store.subscribe();
+    let permits = || Arc::new(Semaphore::new(binding.connections_max));
+    let lanes: Vec<Place> = lanes.into_iter().map(|lane| Place { lane, permits: permits() }).collect();
     let (mut ports, mut opened) = (Ports::default(), Some(opened));
     loop {
         changed.mark_unchanged();
@@ -114,7 +123,7 @@ struct Ports {
 
 impl Ports {
     /// Makes what is bound what is wanted.
-    fn settle(&mut self, wanted: &BTreeSet<u16>, lanes: &[Arc<Lane>], by: (&Binding, &str)) {
+    fn settle(&mut self, wanted: &BTreeSet<u16>, lanes: &[Place], by: (&Binding, &str)) {
         self.failed.retain(|port| wanted.contains(port));
         self.bound.retain(|port, one| {
             let stays = wanted.contains(port);
@@ -131,7 +140,7 @@ impl Ports {
         }
     }
 
-    fn open(&mut self, port: u16, lanes: &[Arc<Lane>], (binding, gateway): (&Binding, &str)) {
+    fn open(&mut self, port: u16, lanes: &[Place], (binding, gateway): (&Binding, &str)) {
         let made = match binding.reserved.contains(&port) {
             true => Err("it is one of the proxy's own".to_owned()),
             false => bind(port, lanes, binding).map_err(|error| error.to_string()),
@@ -153,20 +162,20 @@ impl Ports {
 }
 
 /// Binds on every thread, or on none.
-fn bind(port: u16, lanes: &[Arc<Lane>], binding: &Binding) -> Result<Bound, ListenError> {
+fn bind(port: u16, lanes: &[Place], binding: &Binding) -> Result<Bound, ListenError> {
     let addr = SocketAddr::new(binding.ip, port);
     let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
-    let sockets = lanes.iter().map(|lane| {
-        let _on_lane = lane.tasks.enter();
+    let sockets = lanes.iter().map(|place| {
+        let _on_lane = place.lane.tasks.enter();
         Ok(listen::tcp(addr, &options)?.socket)
     });
     let sockets = sockets.collect::<Result<Vec<_>, ListenError>>()?;
     let one = Bound { accepting: binding.process.child(), connections: binding.doors.child() };
-    for (lane, socket) in lanes.iter().zip(sockets) {
+    for (Place { lane, permits }, socket) in lanes.iter().zip(sockets) {
         let (of, door) = (lane.clone(), Door { bind: port, drain: one.connections.clone() });
-        let accepting = accept::run(
+        let accepting = accept::sharing(
             "gateway",
-            (socket, binding.connections_max),
+            (socket, permits.clone()),
             (lane.tasks.clone(), one.accepting.clone()),
             move |stream, peer| handle(of.clone(), door.clone(), stream, peer),
         );

@@ -29,13 +29,18 @@ fn port(number: u16) -> proxy::Listener {
 
 /// A gateway whose ports are bound at `ip`, which is no other test's.
 async fn following(ip: &str, ports: &[u16]) -> (Rig, IpAddr) {
+    following_within(100, ip, ports).await
+}
+
+/// The same, with so many connections at most.
+async fn following_within(connections_max: usize, ip: &str, ports: &[u16]) -> (Rig, IpAddr) {
     let listeners = ports.iter().map(|number| port(*number)).collect();
     let rig = serving(listeners, proxy::Options::default()).await;
     let ip = ip.parse().expect("an address");
     let binding = Binding {
         ip,
         reserved: BTreeSet::from([15020]),
-        connections_max: 100,
+        connections_max,
         process: rig.drain.clone(),
         doors: rig.drain.child(),
     };
@@ -125,4 +130,24 @@ async fn connections_of_a_port_that_closes_end_in_good_order() {
     let mut rest = String::new();
     soon("the end", one.read_to_string(&mut rest)).await.expect("an answer and an end");
     assert!(rest.starts_with("HTTP/1.1 404 ") && rest.contains("\r\nconnection: close\r\n"), "{rest}");
+}
+
+/// A port more is no room for more.
+#[tokio::test]
+async fn all_ports_have_one_limit_of_connections() {
+    let (_rig, ip) = following_within(1, "127.77.1.4", &[8080, 8081]).await;
+    let ask = |port: u16| async move {
+        let mut client = TcpStream::connect(SocketAddr::new(ip, port)).await.expect("connect");
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("write");
+        client
+    };
+    let mut first = ask(8080).await;
+    let mut answer = vec![0; 4096];
+    soon("the answer", first.read(&mut answer)).await.expect("an answer");
+    let mut second = ask(8081).await;
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), second.read(&mut answer)).await;
+    assert!(early.is_err(), "served beside the only one there may be: {early:?}");
+    drop(first);
+    let length = soon("the answer", second.read(&mut answer)).await.expect("an answer");
+    assert!(answer[..length].starts_with(b"HTTP/1.1 200 OK\r\n"));
 }
