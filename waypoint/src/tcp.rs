@@ -376,7 +376,7 @@ async fn flushing(meter: &Meter, report: Option<&mut Report>) {
 }
 
 /// Returns once no byte has passed for `timeout`.
-async fn idle(meter: &Meter, timeout: Option<Duration>) {
+pub async fn idle(meter: &Meter, timeout: Option<Duration>) {
     let Some(timeout) = timeout else { return std::future::pending().await };
     let passed = || (meter.from_source(), meter.from_destination());
     let mut before = passed();

@@ -1,7 +1,7 @@
 //! The bodies that pass through, without a box or a task for any of them.
 //!
-//! In: what hyper received, or what we answer. Out: bodies that count, that know whether they ended well, and whose end is
-//! told to [`Tail`]. Absent on purpose: what is done with the counts.
+//! In: what hyper received. Out: bodies that count, and that know whether they ended well. Absent on purpose: bodies of
+//! answers (see `response`), what is done with the counts.
 
 use std::{
     pin::Pin,
@@ -13,7 +13,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use parking_lot::Mutex;
 use tokio::{
@@ -21,10 +20,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{
-    deadline::{Limits, Over},
-    replay::Reader,
-};
+use super::replay::Reader;
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -298,149 +294,5 @@ impl Body for RequestBody {
             RequestKind::Kept(reader) => reader.size_hint(),
             RequestKind::Passing { body, .. } => body.size_hint(),
         }
-    }
-}
-
-/// What follows a response to its end. Dropped without [`Tail::end`], the client did not take it whole.
-pub trait Tail: Send + Unpin + 'static {
-    /// So many bytes of the body pass.
-    fn data(&mut self, bytes: usize);
-
-    /// The trailers pass.
-    fn trailers(&mut self, trailers: &HeaderMap);
-
-    /// It is over.
-    fn end(self, end: End);
-}
-
-/// How a response ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// All of it was handed over.
-    Whole,
-    /// The endpoint broke off.
-    Broken,
-    /// It took longer than it may.
-    TimedOut,
-    /// Nothing passed for longer than it may.
-    Idle,
-    /// Policy came to refuse it.
-    Denied,
-    /// The client went away.
-    Left,
-}
-
-/// The body of a response on its way to the client.
-#[derive(Debug)]
-pub struct ResponseBody<T: Tail> {
-    kind: ResponseKind,
-    /// Boxed: few requests have any.
-    limits: Option<Box<Limits>>,
-    tail: Option<T>,
-}
-
-#[derive(Debug)]
-enum ResponseKind {
-    Empty,
-    Full(Bytes),
-    Passing(Incoming),
-}
-
-impl<T: Tail> ResponseBody<T> {
-    /// No body.
-    pub fn empty(tail: Option<T>) -> Self {
-        Self { kind: ResponseKind::Empty, limits: None, tail }
-    }
-
-    /// These bytes.
-    pub fn full(bytes: impl Into<Bytes>, tail: Option<T>) -> Self {
-        let bytes = bytes.into();
-        let kind = if bytes.is_empty() { ResponseKind::Empty } else { ResponseKind::Full(bytes) };
-        Self { kind, limits: None, tail }
-    }
-
-    /// What the endpoint sends, as it comes, within `limits`.
-    pub fn passing(body: Incoming, limits: Option<Box<Limits>>, tail: T) -> Self {
-        Self { kind: ResponseKind::Passing(body), limits, tail: Some(tail) }
-    }
-
-    fn ends(&mut self, end: End) {
-        if let Some(tail) = self.tail.take() {
-            tail.end(end);
-        }
-    }
-
-    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
-        match frame {
-            Some(Ok(frame)) => {
-                let Some(tail) = &mut self.tail else { return };
-                if let Some(data) = frame.data_ref() {
-                    tail.data(data.len());
-                } else if let Some(trailers) = frame.trailers_ref() {
-                    tail.trailers(trailers);
-                }
-            }
-            Some(Err(_)) => self.ends(End::Broken),
-            None => self.ends(End::Whole),
-        }
-    }
-}
-
-impl<T: Tail> Body for ResponseBody<T> {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        if let Some(limits) = &mut this.limits
-            && let Poll::Ready(over) = limits.poll(context)
-        {
-            this.ends(match over {
-                Over::Time => End::TimedOut,
-                Over::Idle => End::Idle,
-            });
-            return Poll::Ready(Some(Err(BodyError::Timeout)));
-        }
-        let frame = match &mut this.kind {
-            ResponseKind::Empty => None,
-            ResponseKind::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                this.kind = ResponseKind::Empty;
-                Some(Ok(Frame::data(bytes)))
-            }
-            ResponseKind::Passing(body) => ready!(Pin::new(body).poll_frame(context)),
-        };
-        if let Some(limits) = &mut this.limits {
-            limits.touch();
-        }
-        this.note(frame.as_ref());
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Source)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            ResponseKind::Empty => true,
-            ResponseKind::Full(bytes) => bytes.is_empty(),
-            ResponseKind::Passing(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            ResponseKind::Empty => SizeHint::with_exact(0),
-            ResponseKind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            ResponseKind::Passing(body) => body.size_hint(),
-        }
-    }
-}
-
-impl<T: Tail> Drop for ResponseBody<T> {
-    fn drop(&mut self) {
-        // hyper does not ask for the end of a body that says that it is over, nor for any of an answer to HEAD.
-        let end = if self.is_end_stream() { End::Whole } else { End::Left };
-        self.ends(end);
     }
 }

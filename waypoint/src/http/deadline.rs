@@ -127,6 +127,11 @@ impl Limits {
         Some(Box::new(Self { deadline, idle: idle.map(|after| Idle::new(after, flow)) }))
     }
 
+    /// How long nothing may pass.
+    pub fn silence(&self) -> Option<Duration> {
+        self.idle.as_ref().map(|idle| idle.after)
+    }
+
     /// Something of the answer passes.
     pub fn touch(&mut self) {
         if let Some(idle) = &mut self.idle {

@@ -11,5 +11,6 @@ mod lingering;
 pub mod normalize;
 mod one;
 pub mod replay;
+pub mod response;
 pub mod serve;
 mod signed;

@@ -43,8 +43,8 @@ use crate::{
         fault::{Abort, Fault},
     },
     http::{
-        body::ResponseBody,
         hop::{self, Asked},
+        response::ResponseBody,
         serve::Connection,
     },
 };

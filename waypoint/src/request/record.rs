@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::context::Context;
 use crate::{
-    http::{body::End, serve::Connection},
+    http::{response::End, serve::Connection},
     report::{
         Ending, Head, Opening, Report,
         trace::{self, Ids},

@@ -10,12 +10,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, response::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use lateen_rt::drain::Drain;
+use tokio::task::AbortHandle;
 
 use super::{Answer, context::Context, edits, forward::Theirs, judge::Judged, upgrade};
 use crate::{
     http::{
-        body::{End, ResponseBody, Tail as Follows},
         deadline::Limits,
+        response::{End, Overdue, ResponseBody, Tail as Follows},
     },
     lane::Lane,
     pick::Picked,
@@ -100,7 +101,8 @@ pub fn attach(context: Box<Context>, parts: Parts, source: Source) -> Answer {
                 Some((ours, theirs)) => {
                     // The connection is no longer one of HTTP, and is never used again.
                     let lane = tail.lane.clone();
-                    lane.tasks.spawn("upgraded", upgrade::join(ours, theirs, tail));
+                    let silence = rest.limits.and_then(|limits| limits.silence());
+                    lane.tasks.spawn("upgraded", upgrade::join((ours, theirs), silence, tail));
                     ResponseBody::empty(None)
                 }
                 None => ResponseBody::passing(rest.body, rest.limits, tail),
@@ -140,6 +142,10 @@ impl Follows for Tail {
         if let Some(context) = &mut self.context {
             context.report.trailers(trailers);
         }
+    }
+
+    fn watch(&self, overdue: Overdue<Self>) -> AbortHandle {
+        self.lane.tasks.spawn("limits", overdue)
     }
 
     fn end(mut self, end: End) {

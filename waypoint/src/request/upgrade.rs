@@ -1,7 +1,9 @@
 //! WebSockets: after a 101 the two ends are joined, and nobody looks at their bytes any more.
 //!
 //! In: a request that asks, an answer that agrees. Out: bytes both ways until either ends. HTTP/2's way of asking (RFC 8441)
-//! is turned into HTTP/1's, which all servers understand. Absent on purpose: other upgrades, which are never passed on.
+//! is turned into HTTP/1's, which all servers understand. Silence ends it where that is configured. Absent on purpose: other upgrades, which are never passed on.
+
+use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
@@ -10,9 +12,12 @@ use hyper_util::rt::TokioIo;
 use lateen_net::splice::{Io, Meter, splice};
 
 use super::{judge::Judged, tail::Tail};
-use crate::http::{
-    body::{End, Tail as _},
-    hop::Asked,
+use crate::{
+    http::{
+        hop::Asked,
+        response::{End, Tail as _},
+    },
+    tcp,
 };
 
 /// Takes the client's side of the upgrade out of the request, and asks the endpoint in HTTP/1's way.
@@ -53,8 +58,9 @@ async fn until_denied(judged: Option<Box<Judged>>) -> String {
     }
 }
 
-/// Joins both ends until either is done, or policy refuses it; `tail` hears how it ended.
-pub async fn join(client: OnUpgrade, endpoint: OnUpgrade, mut tail: Tail) {
+/// Joins the client's end and the endpoint's until either is done, neither has said anything for `silence`, or policy refuses
+/// it; `tail` hears how it ended.
+pub async fn join((client, endpoint): (OnUpgrade, OnUpgrade), silence: Option<Duration>, mut tail: Tail) {
     let (client, endpoint) = match tokio::try_join!(client, endpoint) {
         Ok(both) => both,
         Err(error) => {
@@ -64,10 +70,11 @@ pub async fn join(client: OnUpgrade, endpoint: OnUpgrade, mut tail: Tail) {
     };
     let meter = Meter::default();
     let (drain, judged) = (tail.drain(), tail.judged());
-    let mut denied = None;
+    let (mut denied, mut silent) = (None, false);
     let interrupt = async {
         tokio::select! {
             () = drain.forced() => {}
+            () = tcp::idle(&meter, silence) => silent = true,
             why = until_denied(judged) => denied = Some(why),
         }
     };
@@ -75,6 +82,7 @@ pub async fn join(client: OnUpgrade, endpoint: OnUpgrade, mut tail: Tail) {
     tail.data(usize::try_from(meter.from_destination()).unwrap_or(usize::MAX));
     match joined {
         _ if denied.is_some() => tail.denied(denied.unwrap_or_default()),
+        _ if silent => tail.end(End::Idle),
         Ok(_) => tail.end(End::Whole),
         Err(error) => {
             tracing::debug!(%error, "an upgraded connection broke");

@@ -1,15 +1,18 @@
 //! What lasts longer than a request: connections and upgrades that policy comes to refuse, proxies on the way, silence.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http_body_util::{Either, Empty};
-use hyper::{Method, Request, Response, body::Incoming};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request, Response, body::Incoming, client::conn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use lateen_rt::tasks::Tasks;
 use lateen_waypoint::book::Protocol;
 use lateen_wire::proxy;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::Semaphore,
 };
 
 use crate::{
@@ -186,6 +189,90 @@ async fn silence_ends_a_request_where_that_is_configured() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.ends_with("stream timeout"), "{answer}");
         assert_eq!(rig.record().await, format!("{status} SI stream_idle_timeout -\n"));
     }
+}
+
+/// An endpoint whose answer never ends; it tells when it is left.
+async fn endless(rig: &Rig) -> (crate::endpoints::Endpoint, Arc<Semaphore>) {
+    let left = Arc::new(Semaphore::new(0));
+    let told = left.clone();
+    let endpoint = raw(rig, move |mut stream: TcpStream| {
+        let told = told.clone();
+        async move {
+            let mut head = [0; 4096];
+            stream.read(&mut head).await.expect("a request");
+            stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await.expect("write");
+            while stream.write_all(&[b'x'; 0x10000]).await.is_ok() {}
+            told.add_permits(1);
+        }
+    });
+    (endpoint.await, left)
+}
+
+/// hyper asks for no more of an answer then, and looks at nothing.
+#[tokio::test]
+async fn limits_hold_for_clients_that_do_not_read() {
+    let short = || prost_types::Duration { seconds: 2, nanos: 0 };
+    let timed = || vec![forward(proxy::Forward { timeout: Some(short()), ..proxy::Forward::default() })];
+    let silent = || proxy::Options { stream_idle_timeout: Some(short()), ..options() };
+    for (routes, options, record) in
+        [(timed(), options(), "200 UT response_timeout -\n"), (vec![], silent(), "200 SI stream_idle_timeout -\n")]
+    {
+        let rig = Rig::serving(Service { routes, options, ..Service::default() }, &[]);
+        let (endpoint, left) = endless(&rig).await;
+        rig.endpoints(&[endpoint.addr]);
+        let mut client = rig.connect(Protocol::Http).await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("write");
+        soon("the endpoint is let go of", left.acquire()).await.expect("open").forget();
+        assert_eq!(rig.record().await, record);
+        assert_eq!(rig.lane.active(), 0);
+        // Whoever reads at last hears that it was not all.
+        let mut rest = Vec::new();
+        let end = soon("the end", client.read_to_end(&mut rest)).await;
+        assert!(rest.starts_with(b"HTTP/1.1 200 ") && !rest.ends_with(b"\r\n0\r\n\r\n"), "{end:?}");
+    }
+}
+
+/// The same on a stream of HTTP/2: others of its connection go on.
+#[tokio::test]
+async fn limits_hold_for_streams_that_are_not_read() {
+    let short = || prost_types::Duration { seconds: 2, nanos: 0 };
+    let routes = vec![forward(proxy::Forward { timeout: Some(short()), ..proxy::Forward::default() })];
+    let rig = Rig::serving(Service { routes, options: options(), ..Service::default() }, &[]);
+    let (endpoint, left) = endless(&rig).await;
+    rig.endpoints(&[endpoint.addr]);
+    let stream = rig.connect(Protocol::Http2).await;
+    let (mut sender, connection) =
+        conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+    rig.tasks.spawn("client", async move { drop(connection.await) });
+    let request = || Request::get("http://a/").body(Empty::<Bytes>::new()).expect("valid");
+    let unread = soon("the answer", sender.send_request(request())).await.expect("an answer");
+    soon("the endpoint is let go of", left.acquire()).await.expect("open").forget();
+    assert_eq!(rig.record().await, "200 UT response_timeout -\n");
+    let other = soon("another answer", sender.send_request(request())).await.expect("an answer");
+    assert_eq!(other.status(), 200);
+    let whole = soon("the end", http_body_util::BodyExt::collect(unread.into_body())).await;
+    assert!(whole.is_err(), "a reset, so that nobody takes it for all");
+}
+
+#[tokio::test]
+async fn silence_ends_an_upgrade_where_that_is_configured() {
+    let idle = prost_types::Duration { seconds: 0, nanos: 50_000_000 };
+    let options = proxy::Options { stream_idle_timeout: Some(idle), ..options() };
+    let rig = Rig::serving(Service { options, ..Service::default() }, &[]);
+    let server = raw(&rig, |mut stream: TcpStream| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("the head"));
+        }
+        let agreed = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\r\n";
+        stream.write_all(agreed).await.expect("write");
+        reflect(stream).await;
+    })
+    .await;
+    rig.endpoints(&[server.addr]);
+    let answer = rig.exchange(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert_eq!(rig.record().await, "101 SI stream_idle_timeout -\n");
 }
 
 #[tokio::test]
