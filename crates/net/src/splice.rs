@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 mod bulk;
 mod direction;
@@ -114,6 +114,9 @@ pub fn splice<A: Duplex, B: Duplex, I>(
 /// How long what was sent before a reset may take to leave ahead of it.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often an end that is not read, because the other takes nothing, is asked whether it is still there.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Both ends; dropped before everything was handed over, it aborts them.
 struct Pair<A: Duplex, B: Duplex> {
     source: A,
@@ -121,6 +124,8 @@ struct Pair<A: Duplex, B: Duplex> {
     forward: Direction,
     backward: Direction,
     parting: Option<Parting>,
+    /// When a blocked end is looked at next; made when one is blocked for the first time.
+    look: Option<Pin<Box<Sleep>>>,
     /// Whether each side knows all that the other sent, or wants no more of it.
     whole: bool,
 }
@@ -140,7 +145,7 @@ struct Parting {
 impl<A: Duplex, B: Duplex> Pair<A, B> {
     fn new(source: A, destination: B) -> Self {
         let (forward, backward) = (Direction::default(), Direction::default());
-        Self { source, destination, forward, backward, parting: None, whole: false }
+        Self { source, destination, forward, backward, parting: None, look: None, whole: false }
     }
 
     fn poll(&mut self, context: &mut Context<'_>, meter: &Meter) -> Poll<Result<Ends, SpliceError>> {
@@ -176,8 +181,27 @@ impl<A: Duplex, B: Duplex> Pair<A, B> {
             (Poll::Pending, Poll::Ready(End::Reset)) => {
                 Poll::Ready(Ok(Ends { source: End::Abandoned, destination: End::Reset }))
             }
+            (Poll::Pending, _) | (_, Poll::Pending) if self.forward.is_blocked() || self.backward.is_blocked() => {
+                self.poll_blocked(context).map(Ok)
+            }
             (Poll::Pending, _) | (_, Poll::Pending) => Poll::Pending,
         }
+    }
+
+    /// Ready once an end has vanished whose bytes the other does not take. Else whoever sends to somebody who does not read
+    /// would be kept for as long as that one likes, though it is long gone.
+    fn poll_blocked(&mut self, context: &mut Context<'_>) -> Poll<Ends> {
+        let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK_INTERVAL)));
+        while look.as_mut().poll(context).is_ready() {
+            if self.forward.is_blocked() && self.source.has_vanished() {
+                return Poll::Ready(Ends { source: End::Reset, destination: End::Abandoned });
+            }
+            if self.backward.is_blocked() && self.destination.has_vanished() {
+                return Poll::Ready(Ends { source: End::Abandoned, destination: End::Reset });
+            }
+            look.as_mut().reset(Instant::now() + LOOK_INTERVAL);
+        }
+        Poll::Pending
     }
 
     fn is_whole(&self, ends: Ends) -> bool {

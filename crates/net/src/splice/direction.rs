@@ -79,6 +79,12 @@ impl Direction {
         self.lost
     }
 
+    /// Whether nothing is read because nothing can be handed over, so that the reading end's vanishing is not heard.
+    pub(super) fn is_blocked(&self) -> bool {
+        // Bulk gives itself up to copying when its reader stalls.
+        !self.chunk.is_empty()
+    }
+
     /// Says that the reading end has vanished. Where the kernel told the other direction so, on a failed write, it tells this
     /// one only of an end.
     pub(super) fn reading_end_vanished(&mut self) {

@@ -44,6 +44,12 @@ pub trait Duplex: Unpin {
         Poll::Pending
     }
 
+    /// Whether the peer is known to have vanished, for ends that must be asked while nothing is read from them and nothing is
+    /// written.
+    fn has_vanished(&mut self) -> bool {
+        false
+    }
+
     /// Ready once [`Duplex::abort`] would take back nothing that was taken from us and could still be delivered, and
     /// again whenever asked.
     fn poll_settled(&mut self, _: &mut Context<'_>) -> Poll<()> {
@@ -87,6 +93,11 @@ impl Duplex for TcpStream {
 
     fn as_socket(&self) -> Option<&TcpStream> {
         Some(self)
+    }
+
+    /// A reset is kept for whoever asks for it, though bytes wait before it.
+    fn has_vanished(&mut self) -> bool {
+        !matches!(self.take_error(), Ok(None))
     }
 
     /// Closing sends RST then, and the kernel's send buffer is forgotten: what the peer's window had room for has left.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWriteExt as _;
 
 use super::*;
 
@@ -23,6 +24,10 @@ struct Scripted {
     refuses: Option<ErrorKind>,
     /// Why it says that it will take nothing.
     unwanted: Option<ErrorKind>,
+    /// Takes nothing for now.
+    full: bool,
+    /// Is gone, for whoever asks.
+    vanished: bool,
     /// Polls until it is settled, or [`NEVER`].
     unsettled: usize,
     seen: Arc<Seen>,
@@ -56,6 +61,9 @@ impl Duplex for Scripted {
         if let Some(kind) = self.refuses {
             return Poll::Ready(Err(kind.into()));
         }
+        if self.full {
+            return Poll::Pending;
+        }
         self.seen.taken.fetch_add(std::mem::take(chunk).len(), Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
@@ -71,6 +79,10 @@ impl Duplex for Scripted {
 
     fn poll_unwanted(&mut self, _: &mut Context<'_>) -> Poll<io::Error> {
         self.unwanted.map_or(Poll::Pending, |kind| Poll::Ready(kind.into()))
+    }
+
+    fn has_vanished(&mut self) -> bool {
+        self.vanished
     }
 
     fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -197,4 +209,39 @@ async fn copying_that_never_began_aborts_both() {
     let seen = [source.seen.clone(), destination.seen.clone()];
     drop(splice(source, destination, &Meter::default(), std::future::pending::<()>()));
     assert_eq!(seen.map(|seen| seen.flags()), [ABORTED; 2]);
+}
+
+/// Nothing is read from it, and nothing is written to it.
+#[tokio::test(start_paused = true)]
+async fn who_vanishes_while_the_other_takes_nothing_is_missed() {
+    let gone = || Scripted { vanished: true, ..sends([Ok("more than it takes")]) };
+    let full = || Scripted { full: true, ..silent() };
+    let (ended, [_, other]) = run(gone(), full()).await;
+    assert_eq!((ended, other), (Ok((End::Reset, End::Abandoned)), ABORTED));
+    let (ended, [other, _]) = run(full(), gone()).await;
+    assert_eq!((ended, other), (Ok((End::Abandoned, End::Reset)), ABORTED));
+    // Who is there is waited for.
+    let there = run(sends([Ok("more than it takes")]), full());
+    assert!(tokio::time::timeout(LOOK_INTERVAL * 10, there).await.is_err());
+}
+
+#[tokio::test]
+async fn a_reset_is_heard_behind_bytes_that_nobody_takes() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let addr = listener.local_addr().expect("bound");
+    let client = tokio::net::TcpStream::connect(addr).await.expect("connect");
+    let (near, _) = listener.accept().await.expect("accept");
+    let (mut client, full) = (client, Scripted { full: true, ..silent() });
+    let sending = async {
+        // Until nobody takes more.
+        while tokio::time::timeout(Duration::from_millis(200), client.write_all(&[0; 0x10000])).await.is_ok() {}
+        client.abort();
+        drop(client);
+        std::future::pending::<()>().await;
+    };
+    let meter = Meter::default();
+    let copying = splice(near, full, &meter, sending);
+    let ended = tokio::time::timeout(Duration::from_secs(60), copying).await.expect("in time");
+    let Ok(Outcome::Ended { source, destination }) = ended else { panic!("it ends by itself: {ended:?}") };
+    assert_eq!((source, destination), (End::Reset, End::Abandoned));
 }
