@@ -213,8 +213,7 @@ pub fn target(world: &World, book: &Book, own: &Own, authority: &Authority) -> R
     let not_served = || RefuseError::NotServed(authority.to_string());
     let (key, port, dialled) = match authority {
         Authority::Host { name, port } => {
-            let served = |key: &&NamespacedHostname| key.hostname == *name;
-            let mut named = proxy.services.iter().filter(served);
+            let mut named = book.named(name);
             let first = named.next().ok_or_else(not_served)?;
             // Of two services of one name our own namespace's counts.
             let ours = named.find(|key| key.namespace == own.namespace);
@@ -222,7 +221,7 @@ pub fn target(world: &World, book: &Book, own: &Own, authority: &Authority) -> R
         }
         Authority::Addr(addr) => {
             let at = address(own, addr.ip());
-            let served = world.services_at(&at).find(|service| proxy.services.contains(&service.key));
+            let served = world.services_at(&at).find(|service| book.takes(&service.key));
             match served {
                 Some(service) if proxy.serves_services => (service.key.clone(), addr.port(), Some(*addr)),
                 Some(_) => return Err(not_served()),

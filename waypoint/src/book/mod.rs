@@ -21,7 +21,7 @@ pub(crate) mod tests;
 
 use std::{collections::HashMap, sync::Arc};
 
-use lateen_types::name::NamespacedHostname;
+use lateen_types::name::{Hostname, NamespacedHostname};
 
 pub use self::{
     cluster::{Cluster, TrafficPolicy, Upstream},
@@ -46,6 +46,10 @@ pub struct Book {
     destinations: Arc<HashMap<NamespacedHostname, Arc<[Arc<Cluster>]>>>,
     /// Clusters that are no more, which `clusters` still has.
     leaving: Arc<Vec<names::Leaving>>,
+    /// Services that are no longer served here, for those who have not heard so.
+    parting: Arc<HashMap<NamespacedHostname, names::Parting>>,
+    /// How many services have parted so far.
+    parted: u64,
     credentials: Arc<HashMap<Arc<str>, Arc<Credential>>>,
     guards: Guards,
 }
@@ -75,10 +79,35 @@ impl Book {
         self.proxy.as_ref()
     }
 
-    /// How the service is served here. `None` when the proxy does not serve it, or it has not arrived: refuse.
+    /// How the service is served here, or was until a moment ago. `None` when the proxy does not serve it, or it has not
+    /// arrived: refuse.
     pub fn service(&self, key: &NamespacedHostname) -> Option<&Arc<ServiceBook>> {
-        self.proxy.as_ref().filter(|proxy| proxy.services.contains(key))?;
-        self.services.get(key)
+        if self.is_ours(key) {
+            return self.services.get(key);
+        }
+        self.proxy.as_ref().and_then(|_| self.parting.get(key)).map(|parting| &parting.service)
+    }
+
+    /// Whether who calls the service is served, and is to call it anew: it is no longer ours.
+    pub fn is_parting(&self, key: &NamespacedHostname) -> bool {
+        !self.parting.is_empty() && !self.is_ours(key)
+    }
+
+    /// Whether the proxy serves the service.
+    pub fn is_ours(&self, key: &NamespacedHostname) -> bool {
+        self.proxy.as_ref().is_some_and(|proxy| proxy.services.contains(key))
+    }
+
+    /// Whether a new connection to the service is taken.
+    pub fn takes(&self, key: &NamespacedHostname) -> bool {
+        self.is_ours(key) || self.parting.get(key).is_some_and(names::Parting::takes)
+    }
+
+    /// The services of this name to which new connections are taken.
+    pub fn named<'b>(&'b self, name: &'b Hostname) -> impl Iterator<Item = &'b NamespacedHostname> {
+        let ours = self.proxy.iter().flat_map(|proxy| &proxy.services);
+        let parting = self.parting.iter().filter(|(_, parting)| parting.takes()).map(|(key, _)| key);
+        ours.chain(parting).filter(move |key| key.hostname == *name)
     }
 
     /// How to send to `upstream`; `None` where nothing is known of it.

@@ -98,7 +98,7 @@ impl Book {
     /// Takes one change in. What is not touched stays shared with the book this one was copied from.
     pub(super) fn change(&mut self, change: Change) {
         match change {
-            Change::Proxy(proxy) => self.proxy = Some(proxy),
+            Change::Proxy(proxy) => self.become_proxy(proxy),
             Change::Service(service) => {
                 Arc::make_mut(&mut self.services).insert(service.key.clone(), service);
             }
@@ -116,8 +116,30 @@ impl Book {
     /// What is made of several resources, once a batch is in.
     pub(super) fn settle(&mut self) {
         let of_proxy = self.proxy.as_ref().map_or(&[][..], |proxy| &proxy.policies);
+        let parting = self.parting.iter().map(|(key, parting)| (key, &*parting.service.policies));
         let services = self.services.iter().map(|(key, service)| (key, &*service.policies));
-        self.guards.settle(of_proxy, services);
+        // Of a service that comes back what it is now counts.
+        self.guards.settle(of_proxy, parting.chain(services));
+    }
+
+    /// What is no longer served stays as it was for a while (see [`Parting`]).
+    fn become_proxy(&mut self, proxy: Arc<ProxyBook>) {
+        let before = self.proxy.replace(proxy.clone());
+        let gone = before.iter().flat_map(|before| &before.services).filter(|key| !proxy.services.contains(*key));
+        let gone =
+            gone.filter_map(|key| Some((key.clone(), Parting { service: self.services.get(key)?.clone(), looks: 0 })));
+        let gone: Vec<_> = gone.collect();
+        if !gone.is_empty() || !self.parting.is_empty() {
+            let parting = Arc::make_mut(&mut self.parting);
+            parting.retain(|key, _| !proxy.services.contains(key));
+            self.parted += gone.len() as u64;
+            parting.extend(gone);
+        }
+    }
+
+    /// How many services have parted so far.
+    pub(super) fn parted(&self) -> u64 {
+        self.parted
     }
 
     fn remove(&mut self, kind: Kind, name: &Arc<str>) {
@@ -149,11 +171,18 @@ impl Book {
 
     /// Whether [`Book::look`] has anything to do.
     pub(super) fn has_leaving(&self) -> bool {
-        !self.leaving.is_empty()
+        !self.leaving.is_empty() || !self.parting.is_empty()
     }
 
-    /// Forgets what has been leaving for long enough.
+    /// Forgets what has been leaving for long enough. What a parting service may lead to stays with it.
     pub(super) fn look(&mut self) {
+        if !self.parting.is_empty() {
+            Arc::make_mut(&mut self.parting).retain(|_, parting| {
+                parting.looks += 1;
+                parting.looks < PARTING_LOOKS
+            });
+            return self.settle();
+        }
         let leaving = Arc::make_mut(&mut self.leaving);
         leaving.iter_mut().for_each(|one| one.looks += 1);
         for one in leaving.extract_if(.., |one| one.looks >= LEAVING_LOOKS) {
@@ -176,3 +205,23 @@ pub(super) struct Leaving {
 
 /// After so many looks, a second apart, it is forgotten.
 pub(super) const LEAVING_LOOKS: u32 = 5;
+
+/// A service that is no longer served here. Its clients' proxies hear that on their own, sooner or later, and connections that
+/// are here already hear it with their next answer: until then they are served as they were, by the same policies.
+#[derive(Debug, Clone)]
+pub(super) struct Parting {
+    pub(super) service: Arc<ServiceBook>,
+    looks: u32,
+}
+
+impl Parting {
+    /// Whether new connections are taken.
+    pub(super) fn takes(&self) -> bool {
+        self.looks < NEWCOMERS_LOOKS
+    }
+}
+
+/// For so many looks, a second apart, proxies may not have heard that a service is not ours.
+const NEWCOMERS_LOOKS: u32 = 10;
+/// After so many it is forgotten. A request that lasts longer is served to its end all the same.
+pub(super) const PARTING_LOOKS: u32 = 60;

@@ -23,11 +23,17 @@ struct Shared {
     /// One writer at a time, so that no batch is built on a book that another batch replaces.
     writer: Mutex<()>,
     changed: watch::Sender<u64>,
+    parted: watch::Sender<u64>,
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { current: ArcSwap::default(), writer: Mutex::default(), changed: watch::Sender::new(0) }
+        Self {
+            current: ArcSwap::default(),
+            writer: Mutex::default(),
+            changed: watch::Sender::new(0),
+            parted: watch::Sender::new(0),
+        }
     }
 }
 
@@ -60,10 +66,20 @@ impl BookStore {
     fn swap(&self, change: impl FnOnce(&mut Book)) {
         let writing = self.shared.writer.lock();
         let mut next = Book::clone(&self.shared.current.load());
+        let before = next.parted();
         change(&mut next);
+        let has_parted = next.parted() != before;
         self.shared.current.store(Arc::new(next));
         drop(writing);
         self.shared.changed.send_modify(|count| *count += 1);
+        if has_parted {
+            self.shared.parted.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Hears after this call of swaps by which services are no longer served here: they concern who is here already.
+    pub fn parted(&self) -> watch::Receiver<u64> {
+        self.shared.parted.subscribe()
     }
 
     /// Hears of every swap after this call. Several swaps may be heard as one.

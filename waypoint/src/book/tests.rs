@@ -112,6 +112,55 @@ fn what_the_proxy_does_not_list_is_not_served() {
     assert!(store.load().service(&key()).is_none(), "listed, but gone");
 }
 
+/// The proxies of its clients hear that on their own.
+#[test]
+fn a_service_that_is_served_elsewhere_is_served_here_for_a_while() {
+    let store = BookStore::default();
+    let heard = store.parted();
+    let bind = || {
+        let destination = change(Kind::Destination, &destination(&[""], ""));
+        store.apply([
+            destination,
+            change(Kind::Service, &wire_service(vec![])),
+            change(Kind::Proxy, &wire_proxy(&[NAME])),
+        ]);
+    };
+    let unbind = || {
+        store.apply([change(Kind::Proxy, &wire_proxy(&[]))]);
+        store.apply([removed(Kind::Service)]);
+        store.apply([removed(Kind::Destination)]);
+    };
+    // Served at all, ours, parting, taking new connections, sending.
+    let state = || {
+        let book = store.load();
+        let named = book.named(&key().hostname).count() == 1;
+        assert_eq!(named, book.takes(&key()));
+        [
+            book.service(&key()).is_some(),
+            book.is_ours(&key()),
+            book.is_parting(&key()),
+            named,
+            book.usable(&upstream("")).is_ok(),
+        ]
+    };
+    let look = |times: u32| (0..times).for_each(|_| store.look());
+    bind();
+    assert_eq!(state(), [true, true, false, true, true]);
+    assert!(!heard.has_changed().expect("the store is there"));
+    unbind();
+    assert!(heard.has_changed().expect("the store is there"));
+    assert_eq!(state(), [true, false, true, true, true]);
+    look(super::names::PARTING_LOOKS - 1);
+    assert_eq!(state(), [true, false, true, false, true], "who is here is served, and nobody else");
+    bind();
+    assert_eq!(state(), [true, true, false, true, true], "back again");
+    unbind();
+    look(super::names::PARTING_LOOKS);
+    assert!(!state()[0], "forgotten");
+    look(super::names::LEAVING_LOOKS);
+    assert_eq!(state(), [false; 5]);
+}
+
 #[test]
 fn a_batch_is_seen_at_once_and_a_book_in_use_does_not_change() {
     let store = BookStore::default();

@@ -128,6 +128,8 @@ where
     }
     let mut byte = [0];
     tokio::select! {
+        // A request that has come goes before an end.
+        biased;
         read = stream.read(&mut byte) => match read {
             Ok(1) => {
                 stream.get_mut().unread(Bytes::copy_from_slice(&byte));
@@ -135,11 +137,19 @@ where
             }
             Ok(_) | Err(_) => false,
         },
-        () = tokio::time::sleep_until(connection.idle_since() + IDLE_TIMEOUT) => {
+        () = ends(connection) => {
             // Whoever is there no more does not hear it.
             stream.shutdown().await.ok();
             false
         }
+    }
+}
+
+/// Until a connection without a request ends: after its time, or when others serve what it is for.
+async fn ends(connection: &Connection) {
+    tokio::select! {
+        () = tokio::time::sleep_until(connection.idle_since() + IDLE_TIMEOUT) => {}
+        () = connection.elsewhere() => {}
     }
 }
 

@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{body::Flow, detect::Spoken, lingering::Lingering, one};
 use crate::{
-    arrival::Arrival,
+    arrival::{Arrival, Target},
     lane::{Busy, Lane},
     report::Client,
     request::{self, Unreadable},
@@ -135,6 +135,27 @@ impl Connection {
         self.drain().draining().await;
     }
 
+    /// Until the service that is called is no longer served here, or never where it is not from the beginning: who comes then
+    /// has his first request on the way, and is told with its answer.
+    async fn parted(&self) {
+        match &self.arrival.target {
+            Target::Service { key, .. } if self.lane.shared.book.peek().is_ours(key) => self.elsewhere().await,
+            Target::Service { .. } | Target::Workload { .. } | Target::Port { .. } => std::future::pending().await,
+        }
+    }
+
+    /// Until the service that is called is not served here.
+    pub(super) async fn elsewhere(&self) {
+        let Target::Service { key, .. } = &self.arrival.target else { return std::future::pending().await };
+        let store = &self.lane.shared.book;
+        let mut parted = store.parted();
+        while store.peek().is_ours(key) {
+            if parted.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// When the connection will have been idle for too long, if nothing happens; `None` while it is not idle.
     fn idle_until(&self) -> Option<Instant> {
         self.quiet_until(IDLE_TIMEOUT)
@@ -214,12 +235,17 @@ where
     let stream = TokioIo::new(Lingering::new(stream));
     let mut serving = pin!(builder(&connection.lane).serve_connection(stream, service));
     let mut leaving = pin!(connection.leaving());
+    let mut parted = pin!(connection.parted());
     let mut ending = false;
     let mut idle = pin!(tokio::time::sleep(IDLE_TIMEOUT));
     loop {
         tokio::select! {
             ended = &mut serving => return ended,
             () = &mut leaving, if !ending => {
+                ending = true;
+                serving.as_mut().graceful_shutdown();
+            }
+            () = &mut parted, if !ending => {
                 ending = true;
                 serving.as_mut().graceful_shutdown();
             }

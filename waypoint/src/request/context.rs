@@ -177,7 +177,12 @@ impl Context {
 
     /// Whether the connection has to end with this answer.
     pub fn ends_connection(&self) -> bool {
-        self.on.is_ending()
+        self.on.is_ending() || self.is_elsewhere()
+    }
+
+    /// Whether what is called is no longer served here, so that its clients are to call it anew.
+    fn is_elsewhere(&self) -> bool {
+        matches!(&self.on.arrival.target, Target::Service { key, .. } if self.book.is_parting(key))
     }
 
     /// Whether the client speaks HTTP/1.

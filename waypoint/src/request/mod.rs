@@ -141,8 +141,12 @@ fn answer(mut context: Box<Context>, served: Served) -> Answer {
         Served::Theirs(theirs) => theirs.split(),
     };
     context.edit_answer(&mut parts, &source);
-    if context.ends_connection() && context.is_http1() && !source.is_upgrade() {
-        parts.headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    if context.ends_connection() {
+        if !context.is_http1() {
+            context.on.end();
+        } else if !source.is_upgrade() {
+            parts.headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        }
     }
     context.report.answered(parts.status.as_u16(), &parts.headers);
     tail::attach(context, parts, source)

@@ -13,6 +13,7 @@ mod messages;
 mod named;
 mod opaque;
 mod origination;
+mod parting;
 mod policies;
 mod rig;
 mod roots;
