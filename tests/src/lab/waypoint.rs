@@ -1,6 +1,7 @@
 //! A namespace's waypoint, as its user meets it.
 //!
-//! In: a namespace. Out: a waypoint that its traffic passes; what the waypoint's pods say of themselves.
+//! In: a namespace. Out: a waypoint that its traffic passes; what the waypoint's pods say of themselves, and the ztunnels around
+//! it.
 
 use super::{Lab, until};
 
@@ -37,13 +38,29 @@ impl Lab {
 
     /// What each pod of a Gateway carries.
     pub fn loads(&self, from: &str, gateway: &str) -> Vec<Load> {
-        let of = |text: &String| Load {
-            active: value(text, "lateen_waypoint_requests_active"),
-            descriptors: value(text, "process_open_fds"),
-            memory: value(text, "process_resident_memory_bytes"),
-        };
+        let of = |text: &String| load(text, value(text, "lateen_waypoint_requests_active"));
         self.scrapes(from, gateway).iter().map(of).collect()
     }
+
+    /// What each ztunnel carries; `active` are connections to workloads of a namespace.
+    pub fn ztunnels(&self, from: &str, namespace: &str) -> Vec<Load> {
+        let ips = self.field(&["pods", "-n", "istio-system", "-l", "app=ztunnel"], ".items[*].status.podIP");
+        let to = format!("destination_workload_namespace=\"{namespace}\"");
+        let of = |ip| {
+            let text = self.get(from, &format!("http://{ip}:15020/metrics")).expect("metrics");
+            let [opened, closed] = ["opened", "closed"].map(|word| {
+                let name = format!("istio_tcp_connections_{word}_total{{");
+                let lines = text.lines().filter(|line| line.starts_with(&name) && line.contains(&to));
+                lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>()
+            });
+            load(&text, opened - closed)
+        };
+        ips.split_whitespace().map(of).collect()
+    }
+}
+
+fn load(text: &str, active: f64) -> Load {
+    Load { active, descriptors: value(text, "process_open_fds"), memory: value(text, "process_resident_memory_bytes") }
 }
 
 /// The value of a metric without labels.

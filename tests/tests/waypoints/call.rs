@@ -7,6 +7,7 @@ const CALLS: &str = include_str!("clients/calls.py");
 const GRPC_SERVER: &str = include_str!("clients/grpc_server.py");
 const GRPC_CLIENT: &str = include_str!("clients/grpc_client.py");
 const WEBSOCKET: &str = include_str!("clients/websocket.py");
+const HOSTILE: &str = include_str!("clients/hostile.py");
 
 /// A program of `clients/`.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,8 @@ pub enum Program {
     Grpc,
     /// A WebSocket server and client.
     WebSocket,
+    /// Clients that nobody wants.
+    Hostile,
 }
 
 impl Program {
@@ -31,6 +34,7 @@ impl Program {
             Self::GrpcServer => GRPC_SERVER,
             Self::Grpc => GRPC_CLIENT,
             Self::WebSocket => WEBSOCKET,
+            Self::Hostile => HOSTILE,
         }
     }
 

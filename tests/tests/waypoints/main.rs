@@ -7,6 +7,8 @@ mod behalf;
 mod call;
 mod change;
 mod command;
+mod hostile;
 mod rolling;
 mod spoken;
+mod switched;
 mod tasks;

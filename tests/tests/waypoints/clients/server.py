@@ -3,6 +3,9 @@
 #   GET /             what arrived, as JSON
 #   GET /slow         a few bytes at a time, over some seconds
 #   GET /endless      bytes without an end
+#   GET /silent       nothing until the client is gone
+#   GET /vast         headers without an end
+#   GET /torn         less than it promised
 #   POST /            how many bytes came
 #   POST /unread      an answer only when the client is gone: the body is never read
 #   GET /under-way    how many requests are being answered beside this one
@@ -45,6 +48,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def chunk(self, chunk):
         self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
 
+    def until_gone(self):
+        gone = select.poll()
+        gone.register(self.connection, select.POLLRDHUP)
+        gone.poll()
+        self.close_connection = True
+
     def do_GET(self):
         if self.path.startswith("/slow"):
             self.begin(("transfer-encoding", "chunked"))
@@ -56,6 +65,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.begin(("transfer-encoding", "chunked"))
             while True:
                 self.chunk(b"x" * 65536)
+        elif self.path.startswith("/silent"):
+            self.until_gone()
+        elif self.path.startswith("/vast"):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                self.wfile.write(b"x-more: " + b"x" * 65536 + b"\r\n")
+        elif self.path.startswith("/torn"):
+            self.begin(("content-length", "1000"))
+            self.wfile.write(b"begun")
+            self.close_connection = True
         elif self.path.startswith("/under-way"):
             self.whole(str(under_way - 1))
         else:
@@ -64,10 +83,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         if self.path.startswith("/unread"):
-            gone = select.poll()
-            gone.register(self.connection, select.POLLRDHUP)
-            gone.poll()
-            self.close_connection = True
+            self.until_gone()
             return
         read = 0
         if self.headers.get("transfer-encoding") == "chunked":
