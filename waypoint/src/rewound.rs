@@ -152,6 +152,10 @@ impl<S: Duplex> Duplex for Rewound<S> {
         self.stream.poll_unwanted(context)
     }
 
+    fn has_vanished(&mut self) -> bool {
+        self.stream.has_vanished()
+    }
+
     fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.stream.poll_settled(context)
     }

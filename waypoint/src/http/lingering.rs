@@ -15,7 +15,7 @@ use std::{
 use lateen_net::splice::Duplex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Sleep,
+    time::{Instant, Sleep},
 };
 
 /// How long a peer may go on sending after the last answer.
@@ -23,10 +23,14 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much.
 const LINGER_MAX: usize = 1024 * 1024;
 
+/// How often a socket is asked whether its peer is still there; whoever serves it comes by as often.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
 /// The stream.
 #[derive(Debug)]
 pub struct Lingering<S> {
     stream: S,
+    looked: Instant,
     /// Set once the stream was shut down.
     patience: Option<Pin<Box<Sleep>>>,
     read: usize,
@@ -35,7 +39,7 @@ pub struct Lingering<S> {
 impl<S> Lingering<S> {
     /// A stream that was not shut down.
     pub fn new(stream: S) -> Self {
-        Self { stream, patience: None, read: 0 }
+        Self { stream, looked: Instant::now(), patience: None, read: 0 }
     }
 
     /// The stream itself.
@@ -76,6 +80,13 @@ impl<S: AsyncRead + AsyncWrite + Duplex + Unpin> AsyncWrite for Lingering<S> {
         // hyper flushes at each of its turns, also while it does not read.
         if let Poll::Ready(gone) = self.stream.poll_unwanted(context) {
             return Poll::Ready(Err(gone));
+        }
+        let now = Instant::now();
+        if now.duration_since(self.looked) >= LOOK_INTERVAL {
+            self.looked = now;
+            if self.stream.has_vanished() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
         }
         AsyncWrite::poll_flush(Pin::new(&mut self.stream), context)
     }

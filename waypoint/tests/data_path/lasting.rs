@@ -1,11 +1,12 @@
 //! What lasts longer than a request: connections and upgrades that policy comes to refuse, proxies on the way, silence.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{Either, Empty};
 use hyper::{Method, Request, Response, body::Incoming, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use lateen_net::splice::Duplex;
 use lateen_rt::tasks::Tasks;
 use lateen_waypoint::book::Protocol;
 use lateen_wire::proxy;
@@ -252,6 +253,26 @@ async fn limits_hold_for_streams_that_are_not_read() {
     assert_eq!(other.status(), 200);
     let whole = soon("the end", http_body_util::BodyExt::collect(unread.into_body())).await;
     assert!(whole.is_err(), "a reset, so that nobody takes it for all");
+}
+
+/// Through a tunnel its proxy says so (see `mesh`).
+#[tokio::test]
+async fn who_resets_while_its_body_is_not_taken_is_missed() {
+    let rig = Rig::serving(Service::default(), &[]);
+    let deaf = raw(&rig, |stream: TcpStream| async move {
+        let _kept = stream;
+        std::future::pending::<()>().await;
+    });
+    rig.endpoints(&[deaf.await.addr]);
+    let mut client = rig.connect(Protocol::Http).await;
+    client.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await.expect("write");
+    let chunk = [&b"10000\r\n"[..], &[b'x'; 0x10000], b"\r\n"].concat();
+    // Until nobody takes more.
+    while tokio::time::timeout(Duration::from_secs(1), client.write_all(&chunk)).await.is_ok() {}
+    assert_eq!(rig.lane.active(), 1);
+    Duplex::abort(&mut client);
+    drop(client);
+    until("nothing is under way", || rig.lane.active() == 0).await;
 }
 
 #[tokio::test]
