@@ -4,6 +4,7 @@
 //! and the decision to end.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -68,7 +69,10 @@ fn dump(shared: &Shared, request: &Request) -> Answer {
         .map(|service| {
             let ports = service.ports().iter().map(|port| {
                 let protocol = format!("{:?}", port.protocol);
-                json!({"port": port.number, "protocol": protocol, "httpRoutes": port.http.routes().len()})
+                let of_clients = port.of_clients.iter().map(|own| (own.namespace.to_string(), own.http.routes().len()));
+                let of_clients: BTreeMap<_, _> = of_clients.collect();
+                let routes = port.http.routes().len();
+                json!({"port": port.number, "protocol": protocol, "httpRoutes": routes, "httpRoutesOfClients": of_clients})
             });
             json!({"service": service.key.to_string(), "ports": ports.collect::<Vec<_>>()})
         })

@@ -2,6 +2,8 @@
 //!
 //! In: the service, its routes by port, the policies that hold for it. Out: `lateen.proxy.Service`.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use lateen_wire::proxy::{self as wire, http_route, weighted};
 
 use super::backend::{Backend, Port, ServiceName};
@@ -11,6 +13,8 @@ use super::backend::{Backend, Port, ServiceName};
 pub struct Routes {
     /// Of requests.
     pub http: Vec<wire::HttpRoute>,
+    /// Of requests of clients of one namespace, by its name; they count for these in place of `http`.
+    pub of_clients: BTreeMap<Arc<str>, Vec<wire::HttpRoute>>,
     /// Of TLS that is not terminated.
     pub tls: Vec<wire::TcpRoute>,
     /// Of other connections.
@@ -19,7 +23,10 @@ pub struct Routes {
 
 /// Where a service's requests and connections go, copies of them too.
 pub fn destinations(service: &wire::Service) -> impl Iterator<Item = ServiceName> {
-    let http = service.ports.iter().flat_map(|port| &port.http).flat_map(of_http);
+    let http = service.ports.iter().flat_map(|port| {
+        let of_clients = port.http_of_clients.iter().flat_map(|own| &own.http);
+        port.http.iter().chain(of_clients).flat_map(of_http)
+    });
     let tcp = service.ports.iter().flat_map(|port| port.tls.iter().chain(&port.tcp));
     let tcp = tcp.flat_map(|route| &route.destinations).filter_map(of_share);
     http.chain(tcp).map(name_of)
@@ -61,8 +68,12 @@ pub fn of_share(share: &wire::Weighted) -> Option<&wire::Upstream> {
 /// The service as it is served.
 pub fn derive(backend: &Backend, policies: Vec<String>, routes: &mut dyn FnMut(&Port) -> Routes) -> wire::Service {
     let ports = backend.ports.iter().map(|port| {
-        let Routes { http, tls, tcp } = routes(port);
-        wire::Port { port: port.number.into(), protocol: port.protocol.into(), http, tls, tcp }
+        let Routes { http, of_clients, tls, tcp } = routes(port);
+        let of_clients = of_clients.into_iter();
+        let own =
+            of_clients.map(|(namespace, http)| wire::ClientRoutes { client_namespace: namespace.to_string(), http });
+        let (number, protocol) = (port.number.into(), port.protocol.into());
+        wire::Port { port: number, protocol, http, http_of_clients: own.collect(), tls, tcp }
     });
     wire::Service {
         namespace: backend.name.namespace.to_string(),

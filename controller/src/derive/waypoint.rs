@@ -276,7 +276,7 @@ pub fn place_on_wire(place: &GatewayPlace, namespace: &str, network: &str, port:
 }
 
 /// Whether a namespace may use the Gateway, by the listener that speaks for it.
-fn allows(found: Found<'_>, key: &Key, (namespace, labels): (&str, &Labels)) -> bool {
+pub fn allows(found: Found<'_>, key: &Key, (namespace, labels): (&str, &Labels)) -> bool {
     let listeners = &found.gateway.listeners;
     let bound = binding(found).filter(|binding| binding.port != 0);
     let speaks = bound.and_then(|binding| listeners.iter().find(|one| one.port == binding.port));

@@ -1,6 +1,9 @@
 //! Routes of the Gateway API that are attached to services: which count where, and what their authors are told.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use lateen_cluster::{api::ParentRef, store::Key};
 use lateen_wire::proxy::Protocol;
@@ -95,10 +98,17 @@ impl Eyes<'_> {
     pub(super) fn attached(&self, backend: &Backend, port: &Port) -> Attached {
         let mut found = Attached::default();
         let mut ranked: Vec<Ranked> = Vec::new();
+        let mut of_clients: BTreeMap<Arc<str>, Vec<Ranked>> = BTreeMap::new();
         for (name, route) in self.graph.attached_to(backend, port.number) {
-            let Ok(made) = attached::derive(self, &name.1, route) else { continue };
+            let Ok(made) = self.derived((name, route), &backend.name) else { continue };
             match (name.0, port.protocol) {
                 (RouteKind::Http | RouteKind::Grpc, Protocol::Tcp | Protocol::Tls) => {}
+                // Of clients: what holds for all others is not theirs to say.
+                _ if name.1.namespace != backend.name.namespace => {
+                    if name.0.is_of_requests() && self.takes_routes_of(&name.1.namespace) && !made.http.is_empty() {
+                        of_clients.entry(name.1.namespace.clone()).or_default().extend(made.http);
+                    }
+                }
                 (RouteKind::Http | RouteKind::Grpc, _) => {
                     found.of_requests = true;
                     ranked.extend(made.http);
@@ -115,16 +125,17 @@ impl Eyes<'_> {
             }
         }
         found.routes.http = attached::sorted(ranked);
+        let of_clients = of_clients.into_iter().map(|(namespace, ranked)| (namespace, attached::sorted(ranked)));
+        found.routes.of_clients = of_clients.collect();
         found
     }
 }
 
 impl Graph {
-    /// The routes attached to a port of a service, the oldest first: of its own namespace, since a waypoint serves all
-    /// clients alike.
+    /// The routes attached to a port of a service, the oldest first; those of other namespaces are for clients there.
     fn attached_to(&self, backend: &Backend, port: u16) -> Vec<(&RouteName, &Route)> {
         let Some(parent) = self.parent_of(backend) else { return Vec::new() };
-        let named = self.world.routes_of.of(&parent).filter(|(_, key)| key.namespace == backend.name.namespace);
+        let named = self.world.routes_of.of(&parent);
         let found = named.filter_map(|name| self.world.route(name).map(|route| (name, route)));
         let is_here = |reference: &ParentRef, namespace: &str| {
             Parent::of(reference, namespace).as_ref() == Some(&parent) && reference.port.is_none_or(|one| one == port)
@@ -244,9 +255,14 @@ impl Graph {
         // Whether what it names is there is seen with the eyes of its waypoint, else of its own namespace.
         let own = Key::new(&name.1.namespace, "");
         let eyes = self.eyes(waypoints.first().copied().unwrap_or(&own), looked);
-        let made = attached::derive(&eyes, &name.1, route);
+        let made = match services.first() {
+            Some(service) => eyes.derived((name, route), service),
+            None => attached::derive(&eyes, &name.1, route),
+        };
         let unresolved = made.as_ref().ok().and_then(|made| made.unresolved.first());
-        let refused = refusal((name, reference, parent), &backends).or_else(|| made.as_ref().err().cloned());
+        let outside = || self.outside((name, parent), &waypoints, looked);
+        let refused = refusal((reference, parent), &backends).or_else(outside);
+        let refused = refused.or_else(|| made.as_ref().err().cloned());
         vec![
             answer("Accepted", refused.as_ref(), "Accepted", "it is in use"),
             answer("ResolvedRefs", unresolved, "ResolvedRefs", "all it names is there"),
@@ -256,7 +272,7 @@ impl Graph {
 }
 
 /// Why a route cannot be attached to a parent.
-fn refusal((name, reference, parent): (&RouteName, &ParentRef, &Parent), backends: &[Backend]) -> Option<Problem> {
+fn refusal((reference, parent): (&ParentRef, &Parent), backends: &[Backend]) -> Option<Problem> {
     let problem = |reason, message: String| Some(Problem { reason, message });
     let (Parent::Service(key) | Parent::Entry(key) | Parent::Gateway(key)) = parent;
     if backends.is_empty() {
@@ -266,15 +282,7 @@ fn refusal((name, reference, parent): (&RouteName, &ParentRef, &Parent), backend
     if let Some(port) = reference.port.filter(|port| !backends.iter().any(|one| one.port(*port).is_some())) {
         return problem("NoMatchingParent", format!("{key} has no TCP port {port}"));
     }
-    if name.1.namespace == key.namespace {
-        return None;
-    }
-    let message = format!(
-        "a waypoint serves all clients of a service alike, so it takes routes of the service's own namespace only; write \
-         the route in {}",
-        key.namespace
-    );
-    problem("NotAllowedByListeners", message)
+    None
 }
 
 pub(super) fn answer(kind: &'static str, problem: Option<&Problem>, reason: &'static str, message: &str) -> Word {

@@ -9,6 +9,7 @@ mod authors;
 mod backing;
 mod bindings;
 mod build;
+mod consumers;
 mod credentials;
 mod dirty;
 mod eyes;

@@ -31,10 +31,33 @@ pub struct PortBook {
     pub protocol: Protocol,
     /// Where requests go. An empty table of an HTTP port was compiled to one route to the service itself.
     pub http: RouteTable,
+    /// Where requests of clients of some namespaces go instead, by the namespaces' names.
+    pub of_clients: Box<[ClientRoutes]>,
     /// Connections by server name, looked at before `tcp`.
     pub tls: TcpRoutes,
     /// Connections.
     pub tcp: TcpRoutes,
+}
+
+/// Where requests of clients of one namespace go.
+#[derive(Debug)]
+pub struct ClientRoutes {
+    /// The namespace of their identities.
+    pub namespace: Box<str>,
+    /// Their routes; there are no others for them.
+    pub http: RouteTable,
+}
+
+impl PortBook {
+    /// The routes for requests of a client in `namespace`; `None`: a client without identity.
+    pub fn routes_of(&self, namespace: Option<&str>) -> &RouteTable {
+        // Most ports have none, and ask nobody who they are.
+        if self.of_clients.is_empty() {
+            return &self.http;
+        }
+        let own = namespace.and_then(|name| self.of_clients.iter().find(|one| *one.namespace == *name));
+        own.map_or(&self.http, |own| &own.http)
+    }
 }
 
 /// What is spoken on a port or by an endpoint.

@@ -274,6 +274,25 @@ fn a_port_without_routes_leads_to_the_service_itself() {
     assert!(service.port(81).is_none());
 }
 
+#[test]
+fn clients_of_a_namespace_have_routes_of_their_own_and_no_others() {
+    let named = |name: &str| wire::HttpRoute { name: name.into(), ..wire_forward(vec![to("", 1)]) };
+    let of = |namespace: &str, http| wire::ClientRoutes { client_namespace: namespace.into(), http };
+    let bad = wire::StringMatch { kind: Some(wire::string_match::Kind::Regex("(".into())), ignore_case: false };
+    let bad = wire::HttpMatch { method: Some(bad), ..wire::HttpMatch::default() };
+    let bad = wire::HttpRoute { r#match: Some(bad), ..named("bad") };
+    let mut message = wire_service(vec![named("all")]);
+    message.ports[0].http_of_clients = vec![of("web", vec![named("web")]), of("odd", vec![bad])];
+    let Change::Service(service) = change(Kind::Service, &message) else { panic!("a service") };
+    let port = service.port(80).expect("port 80");
+    let names = |namespace| port.routes_of(namespace).routes().map(|route| route.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(Some("web")), ["web"]);
+    assert_eq!((names(Some("shop")), names(None)), (vec!["all".to_owned()], vec!["all".to_owned()]));
+    assert!(names(Some("odd")).is_empty(), "what cannot be used is closed, for these clients alone");
+    message.ports[0].http_of_clients = vec![of("", vec![named("nobody")])];
+    assert!(error(Kind::Service, &message).contains("http_of_clients[0].client_namespace"));
+}
+
 /// Vector 8 of l7-routing.
 #[test]
 fn vector_8_weights_are_shares() {

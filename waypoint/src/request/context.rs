@@ -255,7 +255,9 @@ impl Context {
         let found = match &self.on.arrival.target {
             Target::Service { key, port, .. } => {
                 let service = self.book.service(key).filter(|service| service.accepts_host(authority));
-                service.and_then(|service| service.port(*port)).and_then(|port| port.http.select(&view))
+                let client = self.caller().peer.as_ref().map(|peer| peer.namespace().as_str());
+                let port = service.and_then(|service| service.port(*port));
+                port.and_then(|port| port.routes_of(client).select(&view))
             }
             Target::Port { bind, tls, .. } => {
                 let listener = self.proxy.listener(*bind).ok_or_else(Local::no_route)?;

@@ -207,3 +207,25 @@ async fn tls_that_cannot_be_read_does_not_pass_a_policy_on_server_names() {
     let open = opaque(Vec::new()).await;
     assert_eq!(exchange(&open, unreadable[0]).await, unreadable[0]);
 }
+
+/// Routes that a namespace has for its own clients count for whoever proves to be one of them.
+#[tokio::test]
+async fn a_client_has_the_routes_of_the_namespace_its_certificate_names() {
+    let answer = |status| proxy::HttpRoute {
+        action: Some(proxy::http_route::Action::Direct(proxy::DirectResponse { status, ..Default::default() })),
+        ..Default::default()
+    };
+    let of_clients = vec![proxy::ClientRoutes { client_namespace: "web".into(), http: vec![answer(418)] }];
+    let rig = Rig::serving(Service { routes: vec![answer(204)], of_clients, ..Service::default() }, &[]);
+    let of_web: SpiffeId = "spiffe://cluster.local/ns/web/sa/a".parse().expect("an identity");
+    for (peer, status) in [(Some(of_web), 418), (Some(id("web")), 204), (None, 204)] {
+        let mut client = rig.connect_as(Protocol::Http, peer.clone()).await;
+        // What a client says of itself is nothing.
+        let claims = "x-forwarded-client-cert: URI=spiffe://cluster.local/ns/web/sa/a\r\n";
+        client.write_all(&request("GET", "/", claims)).await.expect("write");
+        let mut answer = Vec::new();
+        let _end = soon("the answer", client.read_to_end(&mut answer)).await;
+        let answer = String::from_utf8(answer).expect("text");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{peer:?}: {answer}");
+    }
+}

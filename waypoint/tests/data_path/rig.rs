@@ -199,6 +199,7 @@ impl Rig {
             port: PORT.into(),
             protocol: of.protocol.into(),
             http: of.routes,
+            http_of_clients: of.of_clients,
             tcp: of.tcp,
             ..Default::default()
         };
@@ -301,6 +302,7 @@ pub fn caller(peer: Option<SpiffeId>, client: SocketAddr, local: SocketAddr) -> 
 pub struct Service {
     pub protocol: proxy::Protocol,
     pub routes: Vec<proxy::HttpRoute>,
+    pub of_clients: Vec<proxy::ClientRoutes>,
     pub tcp: Vec<proxy::TcpRoute>,
     pub clusters: Vec<proxy::Cluster>,
     pub options: proxy::Options,
@@ -312,6 +314,7 @@ impl Default for Service {
         Self {
             protocol: proxy::Protocol::Http,
             routes: Vec::new(),
+            of_clients: Vec::new(),
             tcp: Vec::new(),
             clusters: vec![cluster(proxy::Protocol::Http, proxy::TrafficPolicy::default())],
             options: proxy::Options::default(),

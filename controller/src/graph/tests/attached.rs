@@ -190,6 +190,72 @@ fn a_parents_port_and_namespace_count() {
     assert!(said[1].starts_with("ResolvedRefs RefNotPermitted"), "{said:?}");
 }
 
+/// Routes of the namespace `web` for the service `a` of `shop`, and what their authors are told.
+#[test]
+fn routes_of_another_namespace_are_for_its_own_clients() {
+    let own = http("own", "  - {name: own, backendRefs: [{name: v1, port: 80}]}");
+    let theirs = "  - {name: theirs, backendRefs: [{name: a, namespace: shop, port: 80}]}\n  \
+                  - {name: more, matches: [{path: {value: /x}}], backendRefs: [{name: v2, namespace: shop, port: 80}, {name: w, port: 80}]}";
+    let theirs = route("HTTPRoute", ("theirs", "web"), theirs);
+    let service = "kind: Service\nmetadata: {name: w, namespace: web}\nspec: {ports: [{port: 80, name: http}]}\n";
+    let space = |label: &str| format!("kind: Namespace\nmetadata: {{name: web, labels: {{team: {label}}}}}\n");
+    let waypoint = |allowed: &str| {
+        super::show::WAYPOINT
+            .split("\n---\n")
+            .nth(1)
+            .expect("the waypoint")
+            .replace("HBONE}", &format!("HBONE{allowed}}}"))
+    };
+    let all = waypoint(", allowedRoutes: {namespaces: {from: All}}");
+    let mut found = cluster(&[own.as_str(), &theirs, service, &space("a"), &all].join("\n---\n"));
+    let of_clients = |found: &Cluster| {
+        let ports = found.service("a").ports;
+        let all = ports[0].http_of_clients.iter().map(|one| {
+            let routes: Vec<String> = one.http.iter().map(super::show::show).collect();
+            format!("{}: {}", one.client_namespace, routes.join(" | "))
+        });
+        all.collect::<Vec<_>>()
+    };
+    let expected = ["web: more: /x/** => 1*500 + 1*w.web:80 | theirs: any => 1*a.shop:80"];
+    assert_eq!(of_clients(&found), expected, "v2 needs a grant, the service itself none");
+    assert_eq!(found.http("a"), ["own: any => 1*v1.shop:80"], "all others keep theirs");
+    assert!(found.names(lateen_wire::type_url::DESTINATION).contains(&"shop/waypoint/web/w.web.svc.cluster.local"));
+    let said = |found: &Cluster| found.parent_in("web", RouteKind::Http, "theirs");
+    assert!(said(&found)[0].starts_with("Accepted Accepted"), "{:?}", said(&found));
+    assert!(said(&found)[1].starts_with("ResolvedRefs RefNotPermitted"), "{:?}", said(&found));
+    // Who may is the waypoint's owner's to say, and to take back.
+    found.apply(&waypoint(""));
+    assert!(of_clients(&found).is_empty());
+    assert!(said(&found)[0].starts_with("Accepted NotAllowedByListeners"), "{:?}", said(&found));
+    let selected = ", allowedRoutes: {namespaces: {from: Selector, selector: {matchExpressions: \
+                    [{key: team, operator: NotIn, values: [b]}]}}}";
+    found.apply(&waypoint(selected));
+    assert_eq!(of_clients(&found), expected);
+    found.apply(&space("b"));
+    assert!(of_clients(&found).is_empty());
+}
+
+/// What is written for clients reaches nothing by the waypoint that is not theirs.
+#[test]
+fn what_a_waypoint_reaches_is_not_for_every_namespace() {
+    let waypoint = super::show::WAYPOINT.replace("HBONE}", "HBONE, allowedRoutes: {namespaces: {from: All}}}");
+    let host = |name: &str| {
+        format!("{{group: networking.istio.io, kind: Hostname, name: {name}.shop.svc.cluster.local, port: 80}}")
+    };
+    let rules = format!("  - {{backendRefs: [{}, {}]}}", host("a"), host("v1"));
+    let mut found = cluster(&route("HTTPRoute", ("r", "web"), &rules));
+    found.apply(&waypoint);
+    let of_clients = &found.service("a").ports[0].http_of_clients[0];
+    assert_eq!(super::show::show(&of_clients.http[0]), "web.r.0: any => 1*a.shop:80 + 1*500");
+    // Without identity nothing is known of who connects, and connections are not told apart.
+    let mut found =
+        cluster(&route("TCPRoute", ("r", "web"), "  - {backendRefs: [{name: a, namespace: shop, port: 80}]}"));
+    found.apply(&waypoint);
+    let said = found.parent_in("web", RouteKind::Tcp, "r");
+    assert!(said[0].starts_with("Accepted NotAllowedByListeners: TCPRoutes hold for all clients"), "{said:?}");
+    assert!(found.service("a").ports[0].tcp.is_empty());
+}
+
 #[test]
 fn connections_have_routes_too() {
     let rules = "  - {backendRefs: [{name: v1, port: 80, weight: 3}, {name: v2, port: 80, weight: 1}]}";

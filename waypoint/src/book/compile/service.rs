@@ -12,10 +12,10 @@ use crate::{
     book::{
         cluster::Upstream,
         route::{Action, Forward, HttpRoute, Target, Weighted},
-        service::{PortBook, Protocol, ServiceBook},
+        service::{ClientRoutes, PortBook, Protocol, ServiceBook},
         tcp::{TcpRoute, TcpRoutes},
     },
-    route::{HostMap, HostPattern, HttpMatch},
+    route::{HostMap, HostPattern, HttpMatch, RouteTable},
 };
 
 pub(super) fn service(from: wire::Service) -> Result<ServiceBook, DecodeError> {
@@ -43,6 +43,7 @@ fn port_book(from: wire::Port, service: &NamespacedHostname) -> Result<PortBook,
     let routes = each("http", from.http, route::http_route)?;
     let itself = Upstream { service: service.clone(), port: number, subset: "".into() };
     let routes = if routes.is_empty() { vec![(HttpMatch::default(), default_route(&itself).into())] } else { routes };
+    let of_clients = each("http_of_clients", from.http_of_clients, client_routes)?;
     let tls = each("tls", from.tls, tcp_route)?;
     let tcp = each("tcp", from.tcp, tcp_route)?;
     // Without any route, connections go to the service itself.
@@ -50,10 +51,31 @@ fn port_book(from: wire::Port, service: &NamespacedHostname) -> Result<PortBook,
     Ok(PortBook {
         number,
         protocol,
-        http: crate::route::RouteTable::new(routes).map_err(|error| DecodeError::new("http", error))?,
+        http: RouteTable::new(routes).map_err(|error| DecodeError::new("http", error))?,
+        of_clients: of_clients.into(),
         tls: TcpRoutes::new(tls),
         tcp: TcpRoutes::new(tcp),
     })
+}
+
+/// Who wrote these need not be who owns the service: what cannot be used closes the way for these clients, and harms no others.
+fn client_routes(from: wire::ClientRoutes) -> Result<ClientRoutes, DecodeError> {
+    if from.client_namespace.is_empty() {
+        return Err(bad_text("client_namespace", "", "a namespace"));
+    }
+    let table = |from| {
+        let routes = each("http", from, route::http_route)?;
+        RouteTable::new(routes).map_err(|error| DecodeError::new("http", error))
+    };
+    let (http, error) = match table(from.http) {
+        Ok(http) => (http, None),
+        Err(error) => (RouteTable::default(), Some(error.to_string())),
+    };
+    if let Some(error) = &error {
+        let namespace = &from.client_namespace;
+        tracing::warn!(%namespace, %error, "routes for the clients of a namespace cannot be used; these clients get 404");
+    }
+    Ok(ClientRoutes { namespace: from.client_namespace.into(), http })
 }
 
 /// What a port without routes does: everything goes to the service itself.
