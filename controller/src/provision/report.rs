@@ -19,6 +19,8 @@ pub enum Outcome {
     Failed(String),
     /// Somebody else runs it.
     Elsewhere(Vec<Place>),
+    /// It asks for as many addresses of its own, and a Service can be given one.
+    Several(usize),
     /// Its objects are there.
     Made {
         /// The Service's name.
@@ -34,6 +36,16 @@ pub enum Outcome {
     },
 }
 
+/// What becomes of a Gateway that names a host, or several addresses. A host is a Service that somebody else made; addresses
+/// alone name nothing that is there, so a gateway with several asks us for what it cannot have.
+pub fn of_places(places: &[Place], role: Role) -> Outcome {
+    let is_of_somebody = places.iter().any(|place| matches!(place, Place::Hostname(_)));
+    match (is_of_somebody, role) {
+        (false, Role::Gateway) => Outcome::Several(places.len()),
+        (true, Role::Gateway) | (_, Role::Waypoint) => Outcome::Elsewhere(places.to_vec()),
+    }
+}
+
 /// What is to be said: the whole of our part of the status.
 pub fn report(key: &Key, wanted: &Wanted, outcome: &Outcome, domain: &str) -> Held {
     let mut places = places(key, wanted, outcome, domain);
@@ -44,7 +56,7 @@ pub fn report(key: &Key, wanted: &Wanted, outcome: &Outcome, domain: &str) -> He
     let accepted = match outcome {
         Outcome::Refused { reason, message } => (false, *reason, message.clone()),
         Outcome::Made { role: Role::Gateway, .. } => listening(wanted),
-        Outcome::Failed(_) | Outcome::Elsewhere(_) | Outcome::Made { .. } => {
+        Outcome::Failed(_) | Outcome::Elsewhere(_) | Outcome::Several(_) | Outcome::Made { .. } => {
             (true, "Accepted", "Lateen runs this Gateway".to_owned())
         }
     };
@@ -79,7 +91,7 @@ fn listening(wanted: &Wanted) -> (bool, &'static str, String) {
 
 fn places(key: &Key, wanted: &Wanted, outcome: &Outcome, domain: &str) -> Vec<Place> {
     let (service, found, is_internal) = match outcome {
-        Outcome::Refused { .. } | Outcome::Failed(_) => return Vec::new(),
+        Outcome::Refused { .. } | Outcome::Failed(_) | Outcome::Several(_) => return Vec::new(),
         Outcome::Elsewhere(places) => return places.clone(),
         Outcome::Made { service, places, is_internal, .. } => (service, places, *is_internal),
     };
@@ -102,6 +114,11 @@ fn programmed(wanted: &Wanted, outcome: &Outcome, places: &[Place]) -> (bool, &'
         Outcome::Refused { message, .. } => return (false, "Invalid", message.clone()),
         Outcome::Failed(why) => return (false, "Invalid", why.clone()),
         Outcome::Elsewhere(_) => return (true, "Programmed", "its address is somebody else's business".to_owned()),
+        Outcome::Several(count) => {
+            let message =
+                format!("spec.addresses: a Service can ask for one address, and {count} are written; keep one");
+            return (false, "AddressNotUsable", message);
+        }
         Outcome::Made { available, role, .. } => (*available, *role),
     };
     if let Address::Ip(ip) = wanted.address

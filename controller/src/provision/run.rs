@@ -229,7 +229,7 @@ impl Provisioner {
     ) -> Result<Result<Vec<Planned>, Outcome>, String> {
         let refused = |refused: Refused| Outcome::Refused { reason: refused.reason, message: refused.message };
         match &subject.wanted.address {
-            Address::Elsewhere(places) => return Ok(Err(Outcome::Elsewhere(places.clone()))),
+            Address::Elsewhere(places) => return Ok(Err(report::of_places(places, subject.class.role))),
             Address::Unsupported(why) => {
                 let message = format!("spec.addresses: {why}");
                 return Ok(Err(Outcome::Refused { reason: "UnsupportedAddress", message }));

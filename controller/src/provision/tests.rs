@@ -323,6 +323,13 @@ fn a_gateway_is_programmed_once_it_has_an_address_and_a_pod() {
     assert_eq!(report(&named, &made(&[[10, 96, 0, 9]], 1)).places, [name]);
     let fixed = super::tests::wanted("istio", json!({}), json!({"addresses": [{"value": "192.0.2.1"}]}));
     check(&fixed, &made(&[[192, 0, 2, 2]], 1), yes, ("False", "AddressNotUsable"));
+    let places = [[192, 0, 2, 1], [192, 0, 2, 2]].map(|ip: [u8; 4]| Place::Ip(ip.into()));
+    assert_eq!(report::of_places(&places, Role::Waypoint), Outcome::Elsewhere(places.to_vec()));
+    let several = report::of_places(&places, Role::Gateway);
+    let several = check(&fixed, &several, yes, ("False", "AddressNotUsable"));
+    assert!(several.places.is_empty(), "an address it did not get");
+    let hosts = [Place::Hostname("gw.edge.svc.cluster.local".to_owned()), places[0].clone()];
+    check(&fixed, &report::of_places(&hosts, Role::Gateway), yes, ("True", "Programmed"));
     // Nobody is told that a gateway is there which listens on nothing.
     let gateway = |listeners: Value| super::tests::wanted("istio", json!({}), json!({"listeners": listeners}));
     let (http, odd) =
