@@ -17,9 +17,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -41,7 +43,7 @@ func (p *ports) Set(text string) error {
 	return nil
 }
 
-// serve listens on every port that the arguments name, until one of them fails.
+// serve listens on every port that the arguments name, until one of them fails or it is told to end.
 func serve(arguments []string) error {
 	var plain, secure, lines, calls ports
 	flags := flag.NewFlagSet("server", flag.ContinueOnError)
@@ -81,7 +83,15 @@ func serve(arguments []string) error {
 		return err
 	}
 	log.Printf("serving HTTP on %v (TLS on %v), gRPC on %v, TCP on %v", plain, secure, calls, lines)
-	return <-failed
+	// Without a port it only waits: some of the suite's pods are clients alone.
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, os.Interrupt, syscall.SIGTERM)
+	select {
+	case err := <-failed:
+		return err
+	case <-ended:
+		return nil
+	}
 }
 
 func httpServer(port int) *http.Server {
