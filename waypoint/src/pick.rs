@@ -16,7 +16,11 @@ use http::{
     request::Parts,
     uri::Authority,
 };
-use lateen_state::{service::Service, world::World};
+use lateen_state::{
+    lookup::Known,
+    service::{self as state, Service},
+    world::World,
+};
 use lateen_types::{
     addr::NetworkAddress,
     name::{Hostname, NamespacedHostname},
@@ -131,6 +135,7 @@ impl Picked {
             Failure::Denied(_)
             | Failure::Unready(_)
             | Failure::Idle { received: false }
+            | Failure::Late
             | Failure::Overflow
             | Failure::NoHealthyUpstream
             | Failure::NoCluster(_)
@@ -286,8 +291,31 @@ impl Choice<'_> {
                 let endpoint = self.dialled_workload().unwrap_or_else(|| Endpoint::bare(self.arrival.destination()));
                 Ok((Picked::only(endpoint), false))
             }
+            Resolution::Waypoint => self.waypoint().map(|endpoint| (Picked::only(endpoint), false)),
             Resolution::RequestHost => self.named().map(|endpoint| (Picked::only(endpoint), false)),
         }
+    }
+
+    /// A pod of the waypoint the service must be reached through, which chooses the endpoint: any, as for node proxies.
+    fn waypoint(&self) -> Result<Endpoint, Failure> {
+        let own = &self.lane.shared.own;
+        let upstream = &self.cluster.upstream;
+        let find = || {
+            let service = self.world.service(&upstream.service)?;
+            let vip = service.vips.iter().find(|vip| vip.network == own.network)?.ip;
+            let to = (service, SocketAddr::new(vip, upstream.port));
+            match self.world.known_as(&service.waypoint.as_ref()?.destination, &own.namespace)? {
+                Known::Workload(workload) => Some(Endpoint::waypoint(&workload, *workload.addresses.first()?, to)),
+                Known::Service(waypoint) => {
+                    let near = |one: &&state::Endpoint| one.workload.network == own.network;
+                    let all: SmallVec<[&state::Endpoint; 4]> = self.world.endpoints(&waypoint).filter(near).collect();
+                    let one = all.get(rand::random_range(0..all.len().max(1)))?;
+                    Some(Endpoint::waypoint(&one.workload, *one.workload.addresses.first()?, to))
+                }
+                Known::Unusable(_) => None,
+            }
+        };
+        find().ok_or(Failure::NoHealthyUpstream)
     }
 
     /// Whom the client names, on the service's port.
@@ -356,11 +384,7 @@ fn name_in(authority: &str) -> Option<Hostname> {
     is_name.then(|| host.to_ascii_lowercase().as_str().into())
 }
 
-fn made(
-    one: &lateen_state::service::Endpoint,
-    service: &Service,
-    (world, port): (&World, u16),
-) -> Option<Made<Arc<Endpoint>>> {
+fn made(one: &state::Endpoint, service: &Service, (world, port): (&World, u16)) -> Option<Made<Arc<Endpoint>>> {
     let endpoint = Arc::new(Endpoint::of(one, world.service(&service.key)?, port)?);
     let address = known_by(&endpoint);
     Some(Made { endpoint, address })

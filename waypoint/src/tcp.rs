@@ -221,7 +221,8 @@ async fn reach(
         }
         Failure::NoCluster(StatusCode::SERVICE_UNAVAILABLE)
     })?;
-    if cluster.resolution == Resolution::Endpoints && lane.shared.world.load().service(&upstream.service).is_none() {
+    let by_world = matches!(cluster.resolution, Resolution::Endpoints | Resolution::Waypoint);
+    if by_world && lane.shared.world.load().service(&upstream.service).is_none() {
         news::of_service(&lane.shared, &upstream.service).await;
     }
     let picked = pick::for_connection(lane, cluster, arrival, server_name)?;

@@ -218,7 +218,7 @@ impl<'a> Snapshot<'a> {
     fn service(&self) -> Option<&'a Arc<Service>> {
         match self.cluster.resolution {
             Resolution::Endpoints => self.world.service(&self.cluster.upstream.service),
-            Resolution::Original | Resolution::RequestHost => None,
+            Resolution::Original | Resolution::RequestHost | Resolution::Waypoint => None,
         }
     }
 

@@ -59,6 +59,8 @@ impl Cluster {
 /// Where endpoints come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolution {
+    /// The service's own waypoint.
+    Waypoint,
     /// Workloads of the service.
     Endpoints,
     /// The connection's own destination address.

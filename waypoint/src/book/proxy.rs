@@ -67,6 +67,8 @@ pub struct Options {
     pub protocol_detection_timeout: Option<Duration>,
     /// How long nothing may pass of a request or its answer; `None`: for ever.
     pub stream_idle_timeout: Option<Duration>,
+    /// Until a request has arrived whole; `None`: for ever.
+    pub request_timeout: Option<Duration>,
     /// Whether HTTP/1.0 is served.
     pub http10: bool,
     /// Whether a mirrored request's host gets "-shadow".

@@ -99,9 +99,35 @@ impl Future for Idle {
     }
 }
 
+/// The end of a request that takes too long to arrive.
+#[derive(Debug)]
+pub struct Arriving {
+    flow: Arc<Flow>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Arriving {
+    /// Unless it has come whole by then.
+    pub fn new(by: Instant, flow: &Arc<Flow>) -> Self {
+        Self { flow: flow.clone(), sleep: Box::pin(tokio::time::sleep_until(by)) }
+    }
+}
+
+impl Future for Arriving {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        ready!(self.sleep.as_mut().poll(context));
+        // What has come whole cannot be late any more: nobody needs to be woken.
+        if self.flow.has_ended() { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
 /// What limits a request in time.
 #[derive(Debug)]
 pub struct Limits {
+    /// Of the request's own coming, until an answer begins.
+    pub arriving: Option<Arriving>,
     /// Of the whole request.
     pub deadline: Option<Deadline>,
     /// Of its silence.
@@ -111,6 +137,8 @@ pub struct Limits {
 /// Which limit was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
+    /// The request took too long to arrive.
+    Arrival,
     /// The whole request took too long.
     Time,
     /// Nothing passed for too long.
@@ -119,12 +147,19 @@ pub enum Over {
 
 impl Limits {
     /// None, where there are neither.
-    pub fn new(whole: Option<Duration>, idle: Option<Duration>, flow: &Arc<Flow>) -> Option<Box<Self>> {
-        if whole.is_none() && idle.is_none() {
+    pub fn new(
+        whole: Option<Duration>,
+        idle: Option<Duration>,
+        (arrived_by, flow): (Option<Instant>, &Arc<Flow>),
+    ) -> Option<Box<Self>> {
+        if whole.is_none() && idle.is_none() && arrived_by.is_none() {
             return None;
         }
-        let deadline = whole.map(|after| Deadline::new(after, flow));
-        Some(Box::new(Self { deadline, idle: idle.map(|after| Idle::new(after, flow)) }))
+        Some(Box::new(Self {
+            arriving: arrived_by.map(|by| Arriving::new(by, flow)),
+            deadline: whole.map(|after| Deadline::new(after, flow)),
+            idle: idle.map(|after| Idle::new(after, flow)),
+        }))
     }
 
     /// How long nothing may pass.
@@ -141,6 +176,9 @@ impl Limits {
 
     /// Ready once a limit is reached.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Over> {
+        if self.arriving.as_mut().is_some_and(|arriving| Pin::new(arriving).poll(context).is_ready()) {
+            return Poll::Ready(Over::Arrival);
+        }
         if self.deadline.as_mut().is_some_and(|deadline| Pin::new(deadline).poll(context).is_ready()) {
             return Poll::Ready(Over::Time);
         }
@@ -181,6 +219,18 @@ mod tests {
         let began = Instant::now();
         Deadline::new(SECOND, &Arc::default()).await;
         assert_eq!(began.elapsed(), SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_may_be_late_only_while_it_comes() {
+        let flow = Arc::<Flow>::default();
+        let began = Instant::now();
+        flow.came(1);
+        Arriving::new(began + SECOND, &flow).await;
+        assert_eq!(began.elapsed(), SECOND);
+        flow.ends();
+        let arrived = Arriving::new(Instant::now() + SECOND, &flow);
+        assert!(tokio::time::timeout(SECOND * 5, arrived).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

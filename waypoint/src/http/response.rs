@@ -59,7 +59,7 @@ pub enum End {
 impl From<Over> for End {
     fn from(over: Over) -> Self {
         match over {
-            Over::Time => Self::TimedOut,
+            Over::Time | Over::Arrival => Self::TimedOut,
             Over::Idle => Self::Idle,
         }
     }

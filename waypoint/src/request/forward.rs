@@ -166,7 +166,7 @@ impl Course<'_> {
         times.tell(&mut parts.headers);
         let keeps = policy.is_some() || !self.copies.is_empty();
         let (mut head, mut body) = (Head::new(parts, keeps), self.body(context, body, keeps));
-        let mut limits = Limits::new(times.whole, context.options().stream_idle_timeout, &context.flow);
+        let mut limits = limits(context, times.whole);
         self.know_endpoints(context).await;
         let pool = context.on.lane.shared.clusters.of(&self.upstream);
         let session = self.forward.session.as_deref();
@@ -232,7 +232,7 @@ impl Course<'_> {
     /// A service that was configured just now is one whose endpoints come any moment.
     async fn know_endpoints(&self, context: &mut Context) {
         let is_service = !matches!(context.on.arrival.target, Target::Workload { .. });
-        let by_world = self.cluster.resolution == Resolution::Endpoints && is_service;
+        let by_world = matches!(self.cluster.resolution, Resolution::Endpoints | Resolution::Waypoint) && is_service;
         if by_world && context.world.service(&self.upstream.service).is_none() {
             let shared = &context.on.lane.shared;
             news::of_service(shared, &self.upstream.service).await;
@@ -336,10 +336,14 @@ impl Course<'_> {
         self,
         context: &mut Context,
         outcome: Result<Sent, Failed>,
-        (limits, picked): (Option<Box<Limits>>, Picked),
+        (mut limits, picked): (Option<Box<Limits>>, Picked),
     ) -> Served {
         match outcome {
             Ok(Sent { response, lease }) => {
+                // Who is answered may take as long as that does.
+                if let Some(limits) = &mut limits {
+                    limits.arriving = None;
+                }
                 Served::Theirs(Box::new(Theirs { response, lease, limits, upgrade: self.upgrade, picked }))
             }
             Err(why) => {
@@ -353,6 +357,13 @@ impl Course<'_> {
 fn failed(context: &mut Context, why: &Failure) -> Local {
     context.transport_failure = why.transport().map(Into::into);
     Local::failed(why)
+}
+
+/// How long things may take, of which `whole` is the route's or the client's word.
+fn limits(context: &Context, whole: Option<Duration>) -> Option<Box<Limits>> {
+    let options = context.options();
+    let arrived_by = options.request_timeout.map(|time| context.began + time);
+    Limits::new(whole, options.stream_idle_timeout, (arrived_by, &context.flow))
 }
 
 /// What `doing` comes to, unless it takes too long.
@@ -373,6 +384,7 @@ async fn limited<T>(
         biased;
         done = doing => done,
         over = whole => Err(match over {
+            Over::Arrival => Failure::Late,
             Over::Time => Failure::Timeout,
             Over::Idle => Failure::Idle { received: flow.has_ended() },
         }.into()),
@@ -412,7 +424,7 @@ impl From<&Failure> for retry::Failure {
             Failure::Reset { refused: true } => Self::Refused,
             Failure::Reset { refused: false } | Failure::Protocol(_) => Self::Reset { sent: true },
             Failure::PerTryTimeout => Self::PerTryTimeout,
-            Failure::Timeout | Failure::Idle { .. } | Failure::Downstream => Self::Timeout,
+            Failure::Timeout | Failure::Idle { .. } | Failure::Late | Failure::Downstream => Self::Timeout,
             Failure::NoHealthyUpstream | Failure::NoCluster(_) | Failure::Unready(_) => Self::NoEndpoint,
         }
     }

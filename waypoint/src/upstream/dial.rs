@@ -201,7 +201,7 @@ async fn tunnel(lane: &Lane, to: To<'_>, addr: SocketAddr, by: &For) -> Result<C
         accepted: endpoint.accepted(),
     };
     let connect = Connect {
-        authority: addr.into(),
+        authority: endpoint.asked_for.unwrap_or(addr).into(),
         baggage: lane.shared.own.baggage.clone(),
         forwarded: Forwarded {
             client: by.client,

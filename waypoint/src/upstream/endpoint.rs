@@ -26,6 +26,8 @@ pub struct Endpoint {
     pub workload: Option<Arc<Workload>>,
     /// The service it was chosen for.
     pub service: Option<Arc<Service>>,
+    /// What its tunnel is asked for, where that is not itself: an address of the service whose waypoint it is.
+    pub asked_for: Option<SocketAddr>,
 }
 
 /// What tells an endpoint's connections from others. The workload's uid is in it because addresses are reused.
@@ -71,13 +73,19 @@ impl Endpoint {
             (None, None) => return None,
         };
         let key = EndpointKey { workload: Some(workload.uid.clone()), at, port };
-        Some(Self { key, workload: Some(workload.clone()), service: Some(service.clone()) })
+        Some(Self { key, workload: Some(workload.clone()), service: Some(service.clone()), asked_for: None })
     }
 
     /// A workload by its own address.
     pub fn workload(workload: &Arc<Workload>, addr: SocketAddr) -> Self {
         let key = EndpointKey { workload: Some(workload.uid.clone()), at: At::Ip(addr.ip()), port: addr.port() };
-        Self { key, workload: Some(workload.clone()), service: None }
+        Self { key, workload: Some(workload.clone()), service: None, asked_for: None }
+    }
+
+    /// A pod of the waypoint of `service`, which is asked for the service's own address.
+    pub fn waypoint(workload: &Arc<Workload>, ip: IpAddr, (service, vip): (&Arc<Service>, SocketAddr)) -> Self {
+        let key = EndpointKey { workload: Some(workload.uid.clone()), at: At::Ip(ip), port: vip.port() };
+        Self { key, workload: Some(workload.clone()), service: Some(service.clone()), asked_for: Some(vip) }
     }
 
     /// A bare address.
@@ -86,16 +94,20 @@ impl Endpoint {
             key: EndpointKey { workload: None, at: At::Ip(addr.ip()), port: addr.port() },
             workload: None,
             service: None,
+            asked_for: None,
         }
     }
 
     /// Whoever has a name that a client brings.
     pub fn named(name: Hostname, port: u16, service: Option<Arc<Service>>) -> Self {
-        Self { key: EndpointKey { workload: None, at: At::Host(name), port }, workload: None, service }
+        Self { key: EndpointKey { workload: None, at: At::Host(name), port }, workload: None, service, asked_for: None }
     }
 
     /// How it is reached.
     pub fn way(&self) -> Way {
+        if self.asked_for.is_some() {
+            return Way::Tunnel;
+        }
         match self.workload.as_ref().map(|workload| workload.tunnel) {
             Some(Tunnel::Hbone) => Way::Tunnel,
             Some(Tunnel::None) | None => Way::Plain,
@@ -104,7 +116,9 @@ impl Endpoint {
 
     /// Who may answer at the end of a tunnel.
     pub fn accepted(&self) -> Vec<SpiffeId> {
-        let extra = self.service.iter().flat_map(|service| service.subject_alt_names.iter().cloned());
+        // The names of a service are its endpoints', not its waypoint's.
+        let own = self.service.iter().filter(|_| self.asked_for.is_none());
+        let extra = own.flat_map(|service| service.subject_alt_names.iter().cloned());
         extra.chain(self.workload.iter().map(|workload| workload.identity.clone())).collect()
     }
 

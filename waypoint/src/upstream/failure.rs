@@ -44,6 +44,8 @@ pub enum Failure {
         /// It had: the endpoint is silent.
         received: bool,
     },
+    /// The request took longer to arrive than it may.
+    Late,
     /// There is no endpoint that may be chosen.
     NoHealthyUpstream,
     /// The cluster is unknown or must not be used: why, and how it is answered.
@@ -74,7 +76,7 @@ impl Failure {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::PerTryTimeout | Self::Timeout | Self::Idle { received: true } => StatusCode::GATEWAY_TIMEOUT,
-            Self::Idle { received: false } => StatusCode::REQUEST_TIMEOUT,
+            Self::Idle { received: false } | Self::Late => StatusCode::REQUEST_TIMEOUT,
             Self::Protocol(_) => StatusCode::BAD_GATEWAY,
             Self::NoCluster(status) => *status,
             Self::Downstream => StatusCode::BAD_REQUEST,
@@ -100,6 +102,8 @@ impl Failure {
             Self::Protocol(_) => "UPE",
             Self::PerTryTimeout | Self::Timeout => "UT",
             Self::Idle { .. } => "SI",
+            // The reference has none for it.
+            Self::Late => "-",
             Self::NoHealthyUpstream => "UH",
             Self::NoCluster(_) => "NC",
             Self::Dns(_) => "DF",
@@ -113,6 +117,7 @@ impl Failure {
             Self::NoHealthyUpstream => "no healthy upstream".to_owned(),
             Self::PerTryTimeout | Self::Timeout => "upstream request timeout".to_owned(),
             Self::Idle { .. } => "stream timeout".to_owned(),
+            Self::Late => "request timeout".to_owned(),
             Self::NoCluster(_) | Self::Downstream => String::new(),
             other => format!("{BEFORE_HEADERS}. reset reason: {}", Reason(other)),
         }
@@ -125,6 +130,7 @@ impl Failure {
             Self::PerTryTimeout => "upstream_per_try_timeout".to_owned(),
             Self::Timeout => "upstream_response_timeout".to_owned(),
             Self::Idle { .. } => "stream_idle_timeout".to_owned(),
+            Self::Late => "request_overall_timeout".to_owned(),
             Self::NoCluster(_) => "cluster_not_found".to_owned(),
             Self::Downstream => "downstream_remote_disconnect".to_owned(),
             Self::Connect(_)
@@ -172,6 +178,7 @@ impl fmt::Display for Reason<'_> {
             Failure::PerTryTimeout
             | Failure::Timeout
             | Failure::Idle { .. }
+            | Failure::Late
             | Failure::NoHealthyUpstream
             | Failure::NoCluster(_)
             | Failure::Downstream => f.write_str("local reset"),
@@ -185,7 +192,8 @@ mod tests {
 
     #[test]
     fn each_failure_is_answered_as_the_reference_does() {
-        let rows: [(Failure, u16, &str, &str, &str); 10] = [
+        let rows: [(Failure, u16, &str, &str, &str); 11] = [
+            (Failure::Late, 408, "-", "request timeout", "request_overall_timeout"),
             (Failure::Idle { received: false }, 408, "SI", "stream timeout", "stream_idle_timeout"),
             (Failure::Idle { received: true }, 504, "SI", "stream timeout", "stream_idle_timeout"),
             (Failure::NoHealthyUpstream, 503, "UH", "no healthy upstream", "no_healthy_upstream"),

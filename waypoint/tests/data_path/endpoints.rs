@@ -17,6 +17,7 @@ use lateen_hbone::{server, settings::Settings, stream::Tunnel};
 use lateen_identity::handshake;
 use lateen_rt::{drain::Drain, tasks::Tasks};
 use lateen_types::id::SpiffeId;
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -141,10 +142,26 @@ pub async fn arrivals<F>(
             };
             let Ok((stream, _)) = accepted else { return };
             let ours = ca.leaf(&identity);
-            let (serve, tasks, drain) = (serve.clone(), tasks.clone(), drain.clone());
+            let (serve, tasks, drain) = ((serve.clone(), noted.clone()), tasks.clone(), drain.clone());
             tasks.clone().spawn("ztunnel-connection", carry((stream, ours), serve, (tasks, drain)));
         }
     });
+    asked
+}
+
+/// What tunnels asked for, in order.
+pub type Asked = Arc<Mutex<Vec<String>>>;
+
+/// The same, with an echo behind it; what each tunnel asked for.
+pub async fn tunnels_asked(rig: &Rig, ip: &str, identity: SpiffeId) -> Asked {
+    let asked = Asked::default();
+    let noted = asked.clone();
+    let serve = move |arrival: server::Arrival| {
+        noted.lock().push(arrival.request.authority.to_string());
+        http(arrival.accept(None).expect("the waypoint waits"), echo)
+    };
+    arrivals(rig, ip, identity, serve).await;
+    asked
 }
 
 async fn carry<F>(

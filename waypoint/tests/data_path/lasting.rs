@@ -296,6 +296,20 @@ async fn silence_ends_an_upgrade_where_that_is_configured() {
     assert_eq!(rig.record().await, "101 SI stream_idle_timeout -\n");
 }
 
+/// However busily its bytes trickle in.
+#[tokio::test]
+async fn a_request_that_takes_too_long_to_come_is_ended_where_that_is_configured() {
+    let time = prost_types::Duration { seconds: 0, nanos: 50_000_000 };
+    let options = proxy::Options { request_timeout: Some(time), ..options() };
+    let rig = Rig::serving(Service { options, ..Service::default() }, &[]);
+    let server = silent(&rig).await;
+    rig.endpoints(&[server.addr]);
+    let half = b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 10\r\n\r\nabc";
+    let answer = rig.exchange(half).await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.ends_with("request timeout"), "{answer}");
+    assert_eq!(rig.record().await, "408 - request_overall_timeout -\n");
+}
+
 #[tokio::test]
 async fn clients_of_the_mesh_say_how_long_they_wait_and_nobody_else_does() {
     let ask = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-envoy-upstream-rq-timeout-ms: 60000\r\n\r\n";

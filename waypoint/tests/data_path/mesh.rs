@@ -18,7 +18,7 @@ use lateen_wire::{proxy, workload};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::{
-    endpoints::{echo, http, raw, tunnels},
+    endpoints::{echo, http, raw, tunnels, tunnels_asked},
     rig::{HOST, PORT, Rig, Service, VIP, cluster, endpoint, id, soon, until},
 };
 
@@ -204,4 +204,22 @@ async fn what_is_called_before_we_are_told_of_it_waits_for_the_news() {
     // Whatever never becomes known is refused all the same.
     let other = "10.96.0.9:80".parse().expect("valid");
     assert!(soon("the refusal", door::awaited(&rig.shared, &other)).await.is_err());
+}
+
+/// What a gateway does where the service says that its waypoint is to be passed: the tunnel asks for the service.
+#[tokio::test]
+async fn a_service_is_reached_through_its_waypoint_or_not_at_all() {
+    let ip = "127.77.0.40";
+    let through = || proxy::Cluster {
+        resolution: proxy::Resolution::OfWaypoint.into(),
+        ..cluster(proxy::Protocol::Http, proxy::TrafficPolicy::default())
+    };
+    let rig = Rig::serving(Service { clusters: vec![through()], ..Service::default() }, &[]);
+    let refused = rig.exchange(b"GET / HTTP/1.1\r\nhost: echo\r\nconnection: close\r\n\r\n").await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    let asked = tunnels_asked(&rig, ip, id("guard")).await;
+    rig.behind_waypoint(ip, "guard");
+    let answer = rig.exchange(b"GET /x HTTP/1.1\r\nhost: echo\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("GET /x"), "{answer}");
+    assert_eq!(asked.lock().as_slice(), [format!("{VIP}:{PORT}")]);
 }

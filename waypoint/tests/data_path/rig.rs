@@ -232,6 +232,29 @@ impl Rig {
 
     /// These workloads, and the service they are behind.
     pub fn workloads(&self, all: Vec<workload::Workload>) {
+        self.known(all, None);
+    }
+
+    /// The service has no endpoints that are known here, but a waypoint at `ip`.
+    pub fn behind_waypoint(&self, ip: &str, account: &str) {
+        let ip: IpAddr = ip.parse().expect("an address");
+        let at = workload::NetworkAddress { address: octets(ip), ..Default::default() };
+        let waypoint = workload::GatewayAddress {
+            destination: Some(workload::gateway_address::Destination::Address(at)),
+            hbone_mtls_port: 15008,
+        };
+        let guard = workload::Workload {
+            uid: "Kubernetes//Pod/shop/guard".into(),
+            name: "guard".into(),
+            namespace: "shop".into(),
+            service_account: account.into(),
+            addresses: vec![octets(ip)],
+            ..Default::default()
+        };
+        self.known(vec![guard], Some(waypoint));
+    }
+
+    fn known(&self, all: Vec<workload::Workload>, waypoint: Option<workload::GatewayAddress>) {
         let address = |ip: IpAddr| workload::NetworkAddress { address: octets(ip), ..Default::default() };
         let service = workload::Service {
             name: "echo".into(),
@@ -239,6 +262,7 @@ impl Rig {
             hostname: HOST.into(),
             addresses: vec![address(VIP.parse().expect("an address"))],
             ports: [PORT, OTHER_PORT].map(service_port).into(),
+            waypoint,
             ..Default::default()
         };
         let old: Vec<String> =

@@ -45,6 +45,7 @@ fn cluster(from: wire::Cluster, upstream: Upstream) -> Result<Cluster, DecodeErr
             wire::Resolution::Endpoints => Resolution::Endpoints,
             wire::Resolution::Original => Resolution::Original,
             wire::Resolution::RequestHost => Resolution::RequestHost,
+            wire::Resolution::OfWaypoint => Resolution::Waypoint,
         },
         unusable: some_text(&from.unusable),
     })

@@ -69,6 +69,7 @@ fn options(from: wire::Options) -> Result<Options, DecodeError> {
         proxy_protocol: from.proxy_protocol,
         protocol_detection_timeout: detection.filter(|timeout| !timeout.is_zero()),
         stream_idle_timeout: idle.filter(|timeout| !timeout.is_zero()),
+        request_timeout: time("request_timeout", from.request_timeout)?.filter(|timeout| !timeout.is_zero()),
         http10: from.http10,
         mirror_shadow_suffix: from.mirror_shadow_suffix,
         preserve_header_case: from.preserve_header_case,
