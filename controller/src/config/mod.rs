@@ -122,6 +122,7 @@ impl Config {
                     shadow_suffix: find(NO_SUFFIX).is_some() && !boolean(find, NO_SUFFIX)?,
                     ..crate::derive::proxy::Defaults::default()
                 },
+                confines_servers: boolean(find, "PILOT_SCOPE_GATEWAY_TO_NAMESPACE")?,
                 sessions: Key::new(&namespace, SESSION_SECRET),
             },
             revision: or("REVISION", ""),

@@ -25,8 +25,9 @@ pub struct Proxy<'a> {
     pub gateway: &'a Key,
     /// Its Gateway's class.
     pub class: &'a str,
-    /// The labels of its pods, by which policies select gateways; `None` for a waypoint, which none selects.
-    pub selectable: Option<&'a Labels>,
+    /// The labels of its pods, by which policies select gateways, of each of them: while pods with other labels take the
+    /// places of old ones, what selects either holds for both. `None` for a waypoint, which none selects.
+    pub selectable: Option<&'a [&'a Labels]>,
 }
 
 /// A service of a waypoint.
@@ -78,8 +79,9 @@ pub fn is_for_proxy(mesh: &Mesh, proxy: Proxy<'_>, key: &Key, policy: &Authoriza
             Ask::Service(_) | Ask::ServiceEntry(_) => false,
         });
     }
-    let Some(labels) = proxy.selectable else { return false };
-    (is_near || is_root) && policy.selector.as_ref().is_none_or(|asked| facts::selects(asked, labels))
+    let Some(pods) = proxy.selectable else { return false };
+    let chosen = |asked| pods.iter().any(|labels| facts::selects(asked, labels));
+    (is_near || is_root) && policy.selector.as_ref().is_none_or(chosen)
 }
 
 /// Whether a policy holds for requests to a service.

@@ -19,6 +19,14 @@ pub fn targets<'a>(key: &'a Key, policy: &'a BackendTls) -> impl Iterator<Item =
     policy.spec.target_refs.iter().filter(|one| is_service(one)).map(|one| Key::new(&key.namespace, &one.name))
 }
 
+/// A target that is nothing one sends to.
+pub fn strange_target(policy: &BackendTls) -> Option<Problem> {
+    let strange = policy.spec.target_refs.iter().find(|one| !is_service(one))?;
+    let (group, kind, name) = (&strange.group, &strange.kind, &strange.name);
+    let message = format!("targetRefs: {group}/{kind} {name} is no kind it can be for; name a Service (group \"\")");
+    Some(problem("TargetNotFound", message))
+}
+
 fn is_service(target: &PolicyTarget) -> bool {
     matches!(target.group.as_str(), "" | "core") && target.kind == "Service"
 }

@@ -1,4 +1,4 @@
-//! What of a policy node proxies can enforce, and whether they do: the condition `Enforced`.
+//! What of a policy proxies can enforce, and whether they do: the condition `Enforced`.
 //!
 //! In: what of the policy can be enforced, how many proxies hold it. Out: the condition.
 
@@ -32,7 +32,7 @@ pub struct Count {
     pub waiting: Vec<String>,
     /// A proxy that could not use it, and its words.
     pub rejected: Option<(String, String)>,
-    /// Gateways it is sent to, where it has targets.
+    /// Gateways it is sent to, because it names them or selects their pods.
     pub gateways: usize,
 }
 
@@ -52,14 +52,14 @@ pub fn word(what: &Enforceable, count: &Count) -> Word {
             let message = "no proxy of its waypoint is connected to any controller";
             return said(Truth::Unknown, "NoProxies", message.to_owned());
         }
-        Enforceable::Nothing(fields) => {
+        Enforceable::Nothing(fields) if count.gateways == 0 => {
             let message = format!("not in force, because of {}", fields.join("; "));
             return said(Truth::False, "NotEnforceable", message);
         }
         Enforceable::Overridden(by) => {
             return said(Truth::False, "Overridden", format!("not in force: {by} is older and holds at this level"));
         }
-        Enforceable::Whole | Enforceable::Without(_) | Enforceable::AtWaypoint(_) => {}
+        Enforceable::Whole | Enforceable::Without(_) | Enforceable::Nothing(_) | Enforceable::AtWaypoint(_) => {}
     }
     if let Some((proxy, words)) = &count.rejected {
         return said(Truth::False, "Rejected", format!("in force at {proxies}; {proxy} rejected it: {words}"));
@@ -72,6 +72,14 @@ pub fn word(what: &Enforceable, count: &Count) -> Word {
         return said(Truth::False, "Pending", message);
     }
     match what {
+        // Gateways understand all of it, and are what such a policy is for.
+        Enforceable::Without(fields) | Enforceable::Nothing(fields) if count.gateways > 0 => {
+            let message = format!(
+                "in force at {proxies}; at other pods that it selects node proxies enforce it without {}",
+                fields.join("; ")
+            );
+            said(Truth::True, "InForceAtGateways", message)
+        }
         Enforceable::Without(fields) | Enforceable::AtWaypoint(fields) if !fields.is_empty() => {
             let message = format!("in force at {proxies}, but without {}", fields.join("; "));
             said(Truth::False, "PartlyEnforceable", message)
@@ -113,6 +121,8 @@ mod tests {
         check(&at_waypoint, &sent(&one), Truth::False, "Pending", "z2");
         check(&at_waypoint, &sent(&all), Truth::True, "InForce", "2 of 2");
         check(&Enforceable::AtWaypoint(fields()), &sent(&all), Truth::False, "PartlyEnforceable", "spec.a: b");
+        check(&Enforceable::Without(fields()), &sent(&all), Truth::True, "InForceAtGateways", "without spec.a: b");
+        check(&Enforceable::Nothing(fields()), &sent(&one), Truth::False, "Pending", "1 of 2");
         check(&Enforceable::Overridden(Key::new("n", "old")), &all, Truth::False, "Overridden", "n/old");
     }
 }

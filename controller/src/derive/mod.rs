@@ -16,6 +16,7 @@ pub mod entry;
 pub mod gate;
 pub mod gateway;
 pub mod matching;
+pub mod patterns;
 pub mod peer;
 pub mod pod;
 pub mod proxy;
@@ -61,6 +62,8 @@ pub struct Mesh {
     pub shown: Shown,
     /// What holds for the requests of all waypoints.
     pub proxies: proxy::Defaults,
+    /// Whether Gateways of the mesh's own API select gateways of their own namespace only.
+    pub confines_servers: bool,
     /// The Secret that what seals sessions is derived from.
     pub sessions: Key,
 }

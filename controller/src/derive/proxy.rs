@@ -13,7 +13,7 @@ use super::{
     destination::on_wire,
     waypoint::{self, Found},
 };
-use crate::facts::{Topology, Traffic};
+use crate::facts::{Connections, ProxyConfig, ServerHeader, Traffic};
 
 /// What holds for the requests of all proxies, where nothing nearer says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub struct Defaults {
     pub connect_timeout: Duration,
     /// Until the first bytes tell what is spoken; zero waits for ever.
     pub detection_timeout: Duration,
-    /// What stands in front of gateways.
-    pub topology: Topology,
+    /// What all proxies are told.
+    pub config: ProxyConfig,
     /// Whether a mirrored request's host gets `-shadow`, as the documents have it and the reference no longer does.
     pub shadow_suffix: bool,
 }
@@ -48,7 +48,7 @@ impl Default for Defaults {
             normalization: wire::PathNormalization::Base,
             connect_timeout: Duration::from_secs(10),
             detection_timeout: Duration::ZERO,
-            topology: Topology::default(),
+            config: ProxyConfig::default(),
             shadow_suffix: false,
         }
     }
@@ -75,11 +75,17 @@ pub struct Around<'a> {
 /// The waypoint of a Gateway.
 pub fn waypoint(defaults: &Defaults, key: &Key, found: Found<'_>, around: Around<'_>) -> wire::Proxy {
     let traffic = waypoint::traffic(found);
+    // What nobody can read is as if it were not there: a waypoint has nothing in front.
+    let config = found.gateway.proxy.clone().unwrap_or_default().or(&defaults.config);
+    let options = wire::Options {
+        xfcc_client_identity: found.gateway.tells_client,
+        ..options(defaults, around.labels, (&config, config.connections))
+    };
     wire::Proxy {
         namespace: key.namespace.to_string(),
         name: key.name.to_string(),
         role: wire::Role::Waypoint.into(),
-        options: Some(options(defaults, around.labels)),
+        options: Some(options),
         listeners: Vec::new(),
         services: around.services.into_iter().map(|service| name_at(key, service)).collect(),
         policies: around.policies,
@@ -99,21 +105,21 @@ pub struct Facing {
     /// What all its pods carry, of the labels by which endpoints are chosen.
     pub labels: Labels,
     /// What its own annotation says.
-    pub topology: Topology,
+    pub config: ProxyConfig,
 }
 
 /// The gateway of a Gateway.
 pub fn gateway(defaults: &Defaults, key: &Key, facing: Facing) -> wire::Proxy {
-    let topology = facing.topology.or(defaults.topology);
+    let config = facing.config.or(&defaults.config);
     wire::Proxy {
         namespace: key.namespace.to_string(),
         name: key.name.to_string(),
         role: wire::Role::Gateway.into(),
         options: Some(wire::Options {
-            trusted_proxies: topology.trusted_proxies.unwrap_or_default(),
-            proxy_protocol: topology.proxy_protocol.unwrap_or_default(),
-            http10: topology.http10.unwrap_or_default(),
-            ..options(defaults, facing.labels)
+            trusted_proxies: config.trusted_proxies.unwrap_or_default(),
+            proxy_protocol: config.proxy_protocol.unwrap_or_default(),
+            http10: config.http10.unwrap_or_default(),
+            ..options(defaults, facing.labels, (&config, config.connections.at_gateway()))
         }),
         listeners: facing.listeners,
         policies: facing.policies,
@@ -121,7 +127,7 @@ pub fn gateway(defaults: &Defaults, key: &Key, facing: Facing) -> wire::Proxy {
     }
 }
 
-fn options(defaults: &Defaults, labels: Labels) -> wire::Options {
+fn options(defaults: &Defaults, labels: Labels, (config, connections): (&ProxyConfig, Connections)) -> wire::Options {
     use wire::access_log::Encoding;
     let access_log = defaults.access_log.as_ref().map(|log| wire::AccessLog {
         encoding: if log.json { Encoding::Json } else { Encoding::Text }.into(),
@@ -133,6 +139,17 @@ fn options(defaults: &Defaults, labels: Labels) -> wire::Options {
         access_log,
         connect_timeout: Some(on_wire(defaults.connect_timeout)),
         protocol_detection_timeout: Some(on_wire(defaults.detection_timeout)),
+        server_name: config.server.as_ref().map(|server| match server {
+            ServerHeader::Theirs => String::new(),
+            ServerHeader::Named(name) => name.clone(),
+        }),
+        suppress_debug_headers: config.hides_debug_headers.unwrap_or_default(),
+        preserve_header_case: config.keeps_case.unwrap_or_default(),
+        stream_idle_timeout: connections.stream_idle.map(|length| on_wire(length.0)),
+        request_timeout: connections.request.map(|length| on_wire(length.0)),
+        merge_slashes: connections.merge_slashes.unwrap_or_default(),
+        escaped_slashes: connections.escaped_slashes.unwrap_or_default().into(),
+        underscores: connections.underscores.unwrap_or_default().into(),
         mirror_shadow_suffix: defaults.shadow_suffix,
         ..wire::Options::default()
     }

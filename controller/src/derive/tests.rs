@@ -28,6 +28,7 @@ pub(crate) fn mesh() -> Mesh {
         sight: crate::derive::visible::Sight::default(),
         shown: crate::derive::Shown::default(),
         proxies: crate::derive::proxy::Defaults::default(),
+        confines_servers: false,
         sessions: Key::new("istio-system", "lateen-session-secret"),
     }
 }

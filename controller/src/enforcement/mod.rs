@@ -10,6 +10,8 @@
 mod places;
 mod report;
 pub mod share;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -93,6 +95,8 @@ struct Rejection {
     kind: &'static str,
     /// The revision it was about; `None` until the proxy has settled.
     revision: Option<u64>,
+    /// What the proxy held of that type before, and holds now.
+    before: u64,
     words: String,
 }
 
@@ -117,8 +121,13 @@ impl Enforcement {
 
     /// These policies changed, or where they are sent, and the table was at `revision` afterwards.
     pub fn begin(&self, changed: Vec<Enforcing>, moves: Moves, revision: u64) {
+        let renamed = self.rejected_before(&moves);
         let mut rules = self.shared.rules.lock();
-        let moved = self.shared.places.lock().take(moves);
+        let mut places = self.shared.places.lock();
+        let mut moved = places.take(moves);
+        // What was rejected and is sent anew has to be acknowledged anew.
+        moved.extend(renamed.iter().flat_map(|namer| places.named_by(namer)).cloned());
+        drop(places);
         if changed.is_empty() && moved.is_empty() {
             return;
         }
@@ -140,6 +149,15 @@ impl Enforcement {
         }
         drop(rules);
         self.shared.changed.notify_one();
+    }
+
+    /// What names policies, was rejected by some proxy, and is sent anew now; what was said of it is of the past.
+    fn rejected_before(&self, moves: &Moves) -> BTreeSet<String> {
+        let sent: BTreeSet<&str> = moves.namers().collect();
+        match sent.is_empty() {
+            true => BTreeSet::new(),
+            false => self.proxies().iter().flat_map(|slot| slot.forget_namers(&sent)).collect(),
+        }
     }
 
     /// What other controllers count, `None` where another one tells authors.
@@ -166,10 +184,10 @@ impl Enforcement {
         let places = self.shared.places.lock();
         for (object, rule) in rules.iter() {
             match rule.what {
-                Enforceable::Whole | Enforceable::Without(_) | Enforceable::AtWaypoint(_) => {
+                Enforceable::Whole | Enforceable::Without(_) | Enforceable::Nothing(_) | Enforceable::AtWaypoint(_) => {
                     report.put(object, rule.generation, count(&proxies, object, (rule, &places)));
                 }
-                Enforceable::Nothing(_) | Enforceable::Overridden(_) => {}
+                Enforceable::Overridden(_) => {}
             }
         }
         report
@@ -259,17 +277,17 @@ impl Rule {
 
 fn count(proxies: &[Arc<Slot>], object: &Object, (rule, places): (&Rule, &Places)) -> Count {
     let mut count = Count::default();
-    let gateways = rule.is_at_waypoints().then(|| places.of(&object.key));
-    count.gateways = gateways.as_ref().map_or(0, BTreeSet::len);
-    let enforces = |slot: &&Arc<Slot>| match (&gateways, &slot.gateway) {
-        (None, _) => slot.is_asking(),
-        (Some(gateways), Some(gateway)) => gateways.contains(gateway),
-        (Some(_), None) => false,
-    };
+    // A policy that selects gateways is sent to them, too; others without targets to nobody but node proxies.
+    let is_of_nodes = !rule.is_at_waypoints();
+    let is_authorization = object.kind == Kind::AuthorizationPolicy;
+    let gateways = if is_authorization { places.of(&object.key) } else { BTreeSet::new() };
+    count.gateways = gateways.len();
+    let is_at_gateway = |slot: &Slot| slot.gateway.as_ref().is_some_and(|gateway| gateways.contains(gateway));
+    let enforces = |slot: &&Arc<Slot>| is_at_gateway(slot) || is_of_nodes && slot.is_asking();
     for slot in proxies.iter().filter(enforces) {
         count.connected += 1;
-        let held = if gateways.is_some() { slot.holds_own() } else { slot.holds_all() };
-        if let Some(words) = slot.rejected(object, rule) {
+        let held = if is_at_gateway(slot) { slot.holds_own() } else { slot.holds_all() };
+        if let Some(words) = slot.rejected(object, (rule, places)) {
             count.rejected.get_or_insert((slot.name.clone(), words));
         } else if held >= rule.required {
             count.holding += 1;
@@ -297,13 +315,30 @@ impl Slot {
         self.own.iter().map(|held| held.load(Ordering::Acquire)).min().unwrap_or_default()
     }
 
+    /// Forgets what was said of these, which name policies; gives those of which anything was.
+    fn forget_namers(&self, namers: &BTreeSet<&str>) -> Vec<String> {
+        let mut forgotten = Vec::new();
+        let mut rejections = self.rejections.lock();
+        for one in rejections.iter_mut().filter(|one| [type_url::SERVICE, type_url::PROXY].contains(&one.kind)) {
+            let is_of_them = |part: &&str| part.split_once(": ").is_some_and(|(namer, _)| namers.contains(namer));
+            let (gone, kept): (Vec<&str>, Vec<&str>) = one.words.split("; ").partition(is_of_them);
+            forgotten.extend(gone.iter().filter_map(|part| part.split_once(": ")).map(|(namer, _)| namer.to_owned()));
+            one.words = kept.join("; ");
+        }
+        forgotten
+    }
+
     /// What the proxy said against a policy since it last changed.
-    fn rejected(&self, object: &Object, rule: &Rule) -> Option<String> {
+    fn rejected(&self, object: &Object, (rule, places): (&Rule, &Places)) -> Option<String> {
         let rejections = self.rejections.lock();
         let recent = rejections.iter().filter(|one| one.revision.is_some_and(|revision| revision >= rule.required));
-        if rule.is_at_waypoints() {
-            let of_policies = recent.filter(|one| one.kind == type_url::POLICY);
-            return of_policies.filter_map(|one| said_of_own(&one.words, &object.key)).next().map(str::to_owned);
+        if rule.is_at_waypoints() || self.gateway.is_some() {
+            // Whoever held what names the policy before keeps that, whatever became of what came later.
+            let mut recent = recent.filter(|one| one.kind == type_url::POLICY || one.before < rule.required);
+            return recent.find_map(|one| match one.kind {
+                type_url::POLICY => said_of_own(&one.words, &object.key).map(str::to_owned),
+                _ => said_of_namer(&one.words, |namer| places.names(namer, &object.key)),
+            });
         }
         let resource = match object.kind {
             Kind::AuthorizationPolicy => format!("{}: ", object.key),
@@ -338,6 +373,13 @@ fn said_of_own<'a>(words: &'a str, policy: &Key) -> Option<&'a str> {
     parts.find(|(resource, _)| places::read(resource).is_some_and(|(_, of)| of == *policy)).map(|(_, words)| words)
 }
 
+/// The same of what names a policy.
+fn said_of_namer(words: &str, names: impl Fn(&str) -> bool) -> Option<String> {
+    let mut parts = words.split("; ").filter_map(|part| part.split_once(": "));
+    let (namer, why) = parts.find(|(resource, _)| names(resource))?;
+    Some(format!("it could not use {namer}, which names the policy: {why}"))
+}
+
 /// A connected proxy.
 #[derive(Debug)]
 pub struct Connected {
@@ -370,16 +412,17 @@ impl Connected {
         self.shared.changed.notify_one();
     }
 
-    /// The proxy could not use all of a response; of policies that is remembered.
+    /// The proxy could not use all of a response; of policies, and of what names them, that is remembered.
     pub fn rejected(&self, kind: &str, words: &str) {
-        let kinds = [type_url::AUTHORIZATION, type_url::POLICY];
+        let kinds = [type_url::AUTHORIZATION, type_url::POLICY, type_url::SERVICE, type_url::PROXY];
         let Some(kind) = kinds.into_iter().find(|one| *one == kind) else { return };
+        let before = OWN.iter().position(|own| *own == kind).map(|at| self.slot.own[at].load(Ordering::Acquire));
         let mut rejections = self.slot.rejections.lock();
         if rejections.len() >= REJECTIONS_MAX {
             rejections.pop_front();
         }
         let words = words.chars().take(REJECTION_CHARS_MAX).collect();
-        rejections.push_back(Rejection { kind, revision: None, words });
+        rejections.push_back(Rejection { kind, revision: None, before: before.unwrap_or_default(), words });
     }
 }
 
@@ -387,164 +430,5 @@ impl Drop for Connected {
     fn drop(&mut self) {
         self.shared.proxies.lock().remove(&self.number);
         self.shared.changed.notify_one();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use lateen_cluster::store::Key;
-
-    use super::*;
-
-    fn object() -> Object {
-        Object { kind: Kind::AuthorizationPolicy, key: Key::new("shop", "p") }
-    }
-
-    fn begin(enforcement: &Enforcement, generation: i64, revision: u64) {
-        let what = Some(Enforceable::Whole);
-        enforcement.begin(vec![Enforcing { object: object(), generation, what }], Moves::default(), revision);
-    }
-
-    /// Of the controller that leads, and knows of no other.
-    fn leading() -> Enforcement {
-        let enforcement = Enforcement::default();
-        enforcement.others(Some(Vec::new()));
-        enforcement
-    }
-
-    /// The reasons told at `after` the present.
-    fn told(enforcement: &Enforcement, after: Duration) -> Vec<&'static str> {
-        let (told, _) = enforcement.look(Instant::now() + after);
-        told.into_iter().flat_map(|told| told.words).map(|word| word.reason).collect()
-    }
-
-    const SOON: Duration = Duration::from_secs(3);
-
-    #[tokio::test(start_paused = true)]
-    async fn a_policy_is_in_force_once_every_proxy_holds_its_batch() {
-        let enforcement = leading();
-        let (one, other) = (enforcement.connect("z1", None), enforcement.connect("z2", None));
-        for proxy in [&one, &other] {
-            proxy.progressed(type_url::AUTHORIZATION, None);
-            proxy.progressed(type_url::ADDRESS, Some(3));
-        }
-        begin(&enforcement, 1, 3);
-        assert!(told(&enforcement, Duration::ZERO).is_empty(), "it may be on its way");
-        assert_eq!(told(&enforcement, SOON), ["Pending"]);
-        one.progressed(type_url::AUTHORIZATION, Some(3));
-        other.progressed(type_url::AUTHORIZATION, Some(2));
-        let (last, _) = enforcement.look(Instant::now() + NUMBERS_EVERY + SOON);
-        assert_eq!(last[0].words[0].message, "in force at 1 of 2 connected proxies; waiting for z2");
-        other.progressed(type_url::AUTHORIZATION, Some(3));
-        assert_eq!(told(&enforcement, SOON), ["InForce"]);
-        assert!(told(&enforcement, SOON).is_empty(), "it is said once");
-        // A new batch: the workloads that name the policy count too.
-        begin(&enforcement, 2, 4);
-        one.progressed(type_url::AUTHORIZATION, Some(4));
-        other.progressed(type_url::AUTHORIZATION, Some(4));
-        one.progressed(type_url::ADDRESS, Some(4));
-        assert_eq!(told(&enforcement, SOON), ["Pending"]);
-        drop(other);
-        assert_eq!(told(&enforcement, SOON), ["InForce"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_rejection_names_the_proxy_until_the_policy_changes() {
-        let enforcement = leading();
-        let proxy = enforcement.connect("z1", None);
-        proxy.progressed(type_url::ADDRESS, Some(9));
-        begin(&enforcement, 1, 1);
-        proxy.rejected(type_url::AUTHORIZATION, "shop/other: no; shop/p: bad scope");
-        proxy.progressed(type_url::AUTHORIZATION, Some(1));
-        let (told_now, _) = enforcement.look(Instant::now());
-        assert_eq!(told_now[0].words[0].reason, "Rejected");
-        assert!(told_now[0].words[0].message.ends_with("z1 rejected it: bad scope"));
-        begin(&enforcement, 2, 2);
-        proxy.progressed(type_url::AUTHORIZATION, Some(2));
-        assert_eq!(told(&enforcement, Duration::ZERO), ["InForce"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn proxies_that_ask_for_no_policies_do_not_count() {
-        let enforcement = leading();
-        let waypoint = enforcement.connect("w", None);
-        waypoint.progressed(type_url::WORKLOAD, Some(7));
-        begin(&enforcement, 1, 1);
-        assert_eq!(told(&enforcement, SOON), ["NoProxies"]);
-        enforcement.begin(vec![Enforcing { object: object(), generation: 0, what: None }], Moves::default(), 2);
-        assert!(enforcement.shared.rules.lock().is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_policy_is_in_force_when_the_proxies_of_all_controllers_hold_it() {
-        let (leader, follower) = (Enforcement::default(), Enforcement::default());
-        let holding = |enforcement: &Enforcement, name: &str| {
-            let proxy = enforcement.connect(name, None);
-            proxy.progressed(type_url::ADDRESS, Some(1));
-            proxy.progressed(type_url::AUTHORIZATION, Some(1));
-            proxy
-        };
-        let (_one, other) = (holding(&leader, "z1"), holding(&follower, "z2"));
-        begin(&leader, 1, 1);
-        assert!(told(&leader, SOON).is_empty(), "nobody was asked yet");
-        // The other controller has not seen the policy.
-        leader.others(Some(vec![Report { from: "c2".to_owned(), ..follower.report() }]));
-        let (words, _) = leader.look(Instant::now() + SOON);
-        assert_eq!(words[0].words[0].message, "in force at 1 of 2 connected proxies; waiting for the proxies of c2");
-        begin(&follower, 1, 4);
-        leader.others(Some(vec![follower.report()]));
-        assert!(told(&leader, SOON).is_empty(), "z2 is at revision 1 of 4");
-        other.progressed(type_url::ADDRESS, Some(4));
-        other.progressed(type_url::AUTHORIZATION, Some(4));
-        leader.others(Some(vec![follower.report()]));
-        assert_eq!(told(&leader, SOON), ["InForce"]);
-        // Who does not lead any more tells nothing, and all of it when it leads again.
-        leader.others(None);
-        assert!(told(&leader, SOON).is_empty());
-        leader.others(Some(vec![follower.report()]));
-        assert_eq!(told(&leader, SOON), ["InForce"]);
-    }
-
-    /// A policy sent so, as it is published.
-    fn sent(resource: &str) -> Moves {
-        let entry =
-            lateen_xds::resource::Entry::new(type_url::POLICY, resource, &lateen_wire::proxy::Policy::default());
-        Moves::of(&[lateen_xds::server::Publish::Put(type_url::POLICY, entry)])
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_policy_with_targets_is_in_force_once_its_waypoints_hold_it() {
-        let enforcement = leading();
-        let at_waypoint =
-            || vec![Enforcing { object: object(), generation: 1, what: Some(Enforceable::AtWaypoint(Vec::new())) }];
-        let ztunnel = enforcement.connect("z1", None);
-        ztunnel.progressed(type_url::AUTHORIZATION, Some(1));
-        ztunnel.progressed(type_url::ADDRESS, Some(1));
-        enforcement.begin(at_waypoint(), Moves::default(), 1);
-        assert_eq!(told(&enforcement, SOON), ["AtWaypoint"], "nobody is sent it");
-        enforcement.begin(Vec::new(), sent("shop/w/shop/a.shop.svc/shop/p"), 2);
-        assert_eq!(told(&enforcement, SOON), ["NoProxies"], "what node proxies hold counts nothing");
-        let proxies = ["w-1", "w-2"].map(|name| enforcement.connect(name, Some(Key::new("shop", "w"))));
-        let _other = enforcement.connect("v-1", Some(Key::new("shop", "v")));
-        for proxy in &proxies {
-            proxy.progressed(type_url::POLICY, Some(2));
-            proxy.progressed(type_url::SERVICE, Some(2));
-        }
-        assert_eq!(told(&enforcement, SOON), ["Pending"], "what names it counts, too");
-        proxies.iter().for_each(|proxy| proxy.progressed(type_url::PROXY, Some(2)));
-        let (words, _) = enforcement.look(Instant::now() + SOON);
-        assert_eq!(
-            (words[0].words[0].reason, &*words[0].words[0].message),
-            ("InForce", "in force at 2 of 2 connected proxies")
-        );
-        // It is sent somewhere else besides, and one proxy cannot use it.
-        enforcement.begin(Vec::new(), sent("shop/w/shop/p"), 3);
-        proxies[0].rejected(type_url::POLICY, "shop/w/shop/other: no; shop/w/shop/p: bad rules");
-        for proxy in &proxies {
-            OWN.iter().for_each(|kind| proxy.progressed(kind, Some(3)));
-        }
-        let (words, _) = enforcement.look(Instant::now() + SOON);
-        assert_eq!(words[0].words[0].reason, "Rejected");
-        assert!(words[0].words[0].message.ends_with("w-1 rejected it: bad rules"), "{:?}", words[0].words[0].message);
     }
 }

@@ -12,7 +12,7 @@ use lateen_cluster::{
 use lateen_types::label::Selector;
 use serde::Deserialize;
 
-use super::Topology;
+use super::ProxyConfig;
 
 /// The traffic a waypoint takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,13 +98,15 @@ pub struct Gateway {
     pub serves_account: Option<String>,
     /// TLS towards clients and backends.
     pub tls: GatewayTls,
-    /// What the annotation says of its proxies.
-    pub topology: Topology,
+    /// What the annotation says of its proxies; or why it cannot be read.
+    pub proxy: Result<ProxyConfig, String>,
+    /// Whether a waypoint tells endpoints who the client is.
+    pub tells_client: bool,
     /// Fields that do nothing here, with the reason.
     pub unused: Vec<String>,
     /// The generation a status speaks of.
     pub generation: i64,
-    /// Whether its status speaks of listeners, perhaps as an earlier process wrote it.
+    /// Whether its status speaks of listeners in our name, perhaps as an earlier process wrote it.
     pub has_listeners_told: bool,
 }
 
@@ -152,6 +154,12 @@ impl Gateway {
         if places.is_empty() && spec.gateway_class_name == REMOTE_CLASS {
             places = places_of(&spec.addresses);
         }
+        let proxy = match spec.infrastructure.and_then(|own| own.annotations) {
+            Some(own) => ProxyConfig::annotated(own.get(labels::PROXY_CONFIG)),
+            None => ProxyConfig::annotated(annotation(meta, labels::PROXY_CONFIG).as_ref()),
+        };
+        let mut unused: Vec<String> = fields::unused("Gateway", &object.data).iter().map(ToString::to_string).collect();
+        unused.extend(proxy.iter().flat_map(|read| read.unused.iter().cloned()));
         let listeners = spec.listeners.iter().enumerate().map(|(at, one)| listener_of(at, one));
         Ok(Self {
             places,
@@ -162,16 +170,22 @@ impl Gateway {
             account: annotation(meta, labels::GATEWAY_ACCOUNT),
             serves_account: annotation(meta, labels::FOR_SERVICE_ACCOUNT).filter(|name| !name.is_empty()),
             tls: spec.tls.unwrap_or_default(),
-            topology: match spec.infrastructure.and_then(|own| own.annotations) {
-                Some(own) => Topology::annotated(own.get(labels::PROXY_CONFIG))?,
-                None => Topology::annotated(annotation(meta, labels::PROXY_CONFIG).as_ref())?,
-            },
-            unused: fields::unused("Gateway", &object.data).iter().map(ToString::to_string).collect(),
+            proxy,
+            tells_client: annotation(meta, labels::XFCC_CLIENT).is_some_and(|word| word == "true"),
+            unused,
             generation: meta.generation.unwrap_or_default(),
-            has_listeners_told: !status.listeners.is_empty(),
+            has_listeners_told: is_told_by(meta, LISTENERS_MANAGER),
             class: spec.gateway_class_name,
         })
     }
+}
+
+/// The field manager of what we say of listeners.
+pub const LISTENERS_MANAGER: &str = "lateen-listeners";
+
+/// Whether `manager` has said anything of an object. What others say of their own is theirs.
+fn is_told_by(meta: &ObjectMeta, manager: &str) -> bool {
+    meta.managed_fields.iter().flatten().any(|one| one.manager.as_deref() == Some(manager))
 }
 
 #[derive(Default, Deserialize)]
@@ -194,7 +208,6 @@ struct WrittenInfrastructure {
 #[serde(default)]
 struct WrittenStatus {
     addresses: Vec<WrittenAddress>,
-    listeners: Vec<serde_json::Value>,
 }
 
 #[derive(Default, Deserialize)]

@@ -12,10 +12,10 @@ mod gateway;
 mod pod;
 mod policy;
 mod protocol;
+mod proxy_config;
 mod servers;
 mod service;
 mod slice;
-mod topology;
 mod traffic;
 mod wish;
 
@@ -31,14 +31,15 @@ pub use common::Common;
 pub use credential::{Credential, Lookup, Pair, SessionSecret, Source};
 pub use entry::{EndpointPlace, EntryPort, Export, External, Resolution, ServiceEntry, WorkloadEntry};
 pub use gateway::{
-    AllowedFrom, Gateway, GatewayClass, GatewayListener, GatewayPlace, InboundBinding, REMOTE_CLASS, Traffic,
+    AllowedFrom, Gateway, GatewayClass, GatewayListener, GatewayPlace, InboundBinding, LISTENERS_MANAGER, REMOTE_CLASS,
+    Traffic,
 };
 pub use pod::{NamedPort, Owner, Phase, Pod};
 pub use policy::{AuthorizationPolicy, PeerAuthentication};
+pub use proxy_config::{Connections, ProxyConfig, Server as ServerHeader};
 pub use servers::Servers;
 pub use service::{Distribution, Service, ServicePort, TargetPort};
 pub use slice::{Endpoint, EndpointSlice, PodRef, SlicePort};
-pub use topology::Topology;
 pub use traffic::{DestinationRule, Seen, VirtualService};
 pub use wish::{Asked, Canary, Wish};
 

@@ -223,8 +223,11 @@ impl Graph {
         let made = attached::derive(&self.eyes(key, looked), &name.1, route);
         let refused = made.as_ref().err().or(taken.as_ref().err());
         let unresolved = made.as_ref().ok().and_then(|made| made.unresolved.first());
+        let numbers = taken.iter().flatten().map(|one| one.listener);
+        let closed = self.not_listened_on((key, found.gateway), (&judged, numbers), looked);
+        let in_use = closed.map_or_else(|| "it is in use".to_owned(), |why| format!("it is attached, but {why}"));
         Some(vec![
-            answer("Accepted", refused, "Accepted", "it is in use"),
+            answer("Accepted", refused, "Accepted", &in_use),
             answer("ResolvedRefs", unresolved, "ResolvedRefs", "all it names is there"),
         ])
     }

@@ -50,7 +50,7 @@ impl Graph {
             return Made { told: vec![told], ..Made::default() };
         };
         let looked = Looked::default();
-        let (mut gateways, mut refused) = (BTreeSet::new(), None);
+        let (mut gateways, mut lost_places, mut counts) = (BTreeSet::new(), Vec::new(), false);
         for service in backing::targets(key, policy) {
             looked.borrow_mut().insert(Thing::Backing(service.clone()));
             let hostname = self.mesh.hostname(&service);
@@ -58,8 +58,15 @@ impl Graph {
             let places = self.bindings.sent(|known| known == hostname);
             gateways.extend(places.into_iter().map(|place| place.gateway));
             let rival = backing::rival(&self.backings_of(&service), &service, (key, policy));
-            refused = refused.or_else(|| rival.map(|rival| lost(rival, &service)));
+            counts |= rival.is_none();
+            lost_places.extend(rival.map(|rival| lost(rival, &service)));
         }
+        // It counts where nobody was first; where it does not is said beside.
+        let refused = lost_places.first().filter(|_| !counts).cloned();
+        let in_use = match backing::strange_target(policy).iter().chain(&lost_places).next() {
+            Some(problem) => format!("it is in use, but not everywhere: {}", problem.message),
+            None => "it is in use".to_owned(),
+        };
         let parents = gateways.iter().take(ANCESTORS_MAX).map(|gateway| {
             looked.borrow_mut().insert(Thing::Gateway(gateway.clone()));
             let eyes = self.eyes(gateway, &looked);
@@ -75,7 +82,7 @@ impl Graph {
                 },
                 controller: self.controller_at(gateway),
                 words: vec![
-                    answer("Accepted", refused, "Accepted", "it is in use"),
+                    answer("Accepted", refused, "Accepted", &in_use),
                     answer("ResolvedRefs", made.unresolved.as_ref(), "ResolvedRefs", "all it names is there"),
                 ],
             }

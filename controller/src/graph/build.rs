@@ -369,7 +369,7 @@ impl Graph {
         waypoint::resolve(asker, &|key| self.found(key))
     }
 
-    fn grant_service(&self, key: &Key, service: &Service) -> Granted {
+    pub(super) fn grant_service(&self, key: &Key, service: &Service) -> Granted {
         let account = self.account_behind(&key.namespace, service);
         self.grant(&key.namespace, &service.wish, (Traffic::Service, account))
     }
@@ -398,7 +398,7 @@ impl Graph {
         if accounts.all(|account| account == first) { first } else { "" }
     }
 
-    fn grant_entry(&self, key: &Key, entry: &ServiceEntry) -> Granted {
+    pub(super) fn grant_entry(&self, key: &Key, entry: &ServiceEntry) -> Granted {
         let asker = self.asker(&key.namespace, &entry.wish, Traffic::Service);
         let is_private = self.visible(key, entry) != Visible::Public;
         waypoint::resolve(Asker { is_private, ..asker }, &|key| self.found(key))

@@ -30,7 +30,7 @@ use crate::{
         proxy,
         waypoint::Found,
     },
-    facts::{Gateway, Lookup, Route, Source},
+    facts::{Gateway, GatewayListener, Lookup, Route, Source},
     provision::{Class, Role},
 };
 
@@ -61,6 +61,8 @@ pub(super) struct Listened {
 /// What a gateway's own listeners give.
 struct Gathered {
     doors: Vec<Door>,
+    /// What is not listened on, whose hosts are its own all the same.
+    closed: Vec<Door>,
     wanted: Vec<Wanted>,
     listened: Vec<Listened>,
 }
@@ -81,7 +83,8 @@ impl Graph {
         let eyes = self.eyes(key, &looked);
         let own = self.gathered(key, found.gateway, &eyes);
         let selecting = self.selecting_doors(key, &eyes);
-        let listeners = gate::merge(own.doors.into_iter().chain(selecting.doors).collect());
+        let closed = own.closed.into_iter().chain(selecting.closed).collect();
+        let listeners = gate::merge(own.doors.into_iter().chain(selecting.doors).collect(), closed);
         let guards = self.guards_of(key, found, &looked);
         let mut labels = self.labels_of(key);
         labels.retain(|label, _| self.world.label_keys.contains(label));
@@ -93,13 +96,15 @@ impl Graph {
             listeners,
             policies: guards.iter().map(Guard::name).collect(),
             labels,
-            topology: found.gateway.topology,
+            config: found.gateway.proxy.clone().unwrap_or_default(),
         };
         let made = proxy::gateway(&self.mesh.proxies, key, facing);
+        let told = listeners::told(key, found.gateway, (&own.listened, &eyes));
         let proxy = resource::own(type_url::PROXY, &key.to_string(), &made, key);
         Made {
             resources: guards.iter().map(Guard::resource).chain([proxy]).collect(),
-            told: vec![listeners::told(key, found.gateway, &own.listened)],
+            told: vec![told],
+            found_wrong: selecting.problems,
             looked_at: taken(looked),
             uses,
             needs: wanted.into_iter().map(|wanted| Need { gateway: key.clone(), wanted }).collect(),
@@ -119,21 +124,38 @@ impl Graph {
         }
         let (mut sections, mut wanted, mut listened) = (Vec::new(), Vec::new(), Vec::new());
         for ((listener, judged), routes) in gateway.listeners.iter().zip(judged).zip(routes) {
-            let ended = match judged.spoken {
-                Some(judge::Spoken::Https | judge::Spoken::Terminated) => {
-                    tls::derive(key, listener, tls::validation(&gateway.tls, listener.port), eyes)
-                }
-                Some(judge::Spoken::Http | judge::Spoken::Passed | judge::Spoken::Tcp | judge::Spoken::Tunnels)
-                | None => tls::Ended::default(),
-            };
+            let ended = ended_at((key, gateway), (listener, &judged), eyes);
             let attached = routes.len();
-            if let Some(spoken) = judged.spoken.filter(|_| judged.is_accepted() && ended.refused.is_none()) {
+            let is_open = judged.is_accepted() && ended.refused.is_none();
+            if is_open {
                 wanted.extend(ended.wanted.iter().cloned());
-                sections.push(Section { listener, spoken, ended: ended.terms.clone(), routes });
+            }
+            if let Some(spoken) = judged.spoken {
+                sections.push(Section { listener, spoken, is_open, ended: ended.terms.clone(), routes });
             }
             listened.push(Listened { judged, ended, attached });
         }
-        Gathered { doors: sections::doors(&sections), wanted, listened }
+        let (doors, closed) = (sections::doors(&sections), sections::closed(&sections));
+        Gathered { doors, closed, wanted, listened }
+    }
+
+    /// Why none of these listeners is listened on; nothing where one is, or nobody can say yet.
+    pub(super) fn not_listened_on(
+        &self,
+        (key, gateway): (&Key, &Gateway),
+        (judged, numbers): (&[Judged], impl Iterator<Item = usize>),
+        looked: &Looked,
+    ) -> Option<String> {
+        let eyes = self.eyes(key, looked);
+        let mut why = None;
+        for at in numbers {
+            let (listener, judged) = (&gateway.listeners[at], &judged[at]);
+            let ended = ended_at((key, gateway), (listener, judged), &eyes);
+            let missing = ended.unresolved.as_ref().filter(|_| ended.terms.is_none());
+            let problem = judged.why_not().or(ended.refused.as_ref()).or(missing)?;
+            why.get_or_insert(format!("the listener {} is not listened on: {}", listener.name, problem.message));
+        }
+        why
     }
 
     /// The routes that name a Gateway, the oldest first.
@@ -176,4 +198,25 @@ impl Graph {
         let labels = self.space(&name.1.namespace).map_or(&nothing, |space| &space.labels);
         attach::attach(gate, reference, Asking { namespace: &name.1.namespace, labels, route })
     }
+}
+
+/// How TLS ends at a listener, and what keeps it from being listened on.
+fn ended_at(
+    (key, gateway): (&Key, &Gateway),
+    (listener, judged): (&GatewayListener, &Judged),
+    eyes: &Eyes<'_>,
+) -> tls::Ended {
+    let mut ended = match judged.spoken {
+        Some(judge::Spoken::Https | judge::Spoken::Terminated) => {
+            tls::derive(key, listener, tls::validation(&gateway.tls, listener.port), eyes)
+        }
+        Some(judge::Spoken::Http | judge::Spoken::Passed | judge::Spoken::Tcp | judge::Spoken::Tunnels) | None => {
+            tls::Ended::default()
+        }
+    };
+    if let Err(why) = &gateway.proxy {
+        // With less than was asked for it might believe whom it must not.
+        ended.refused = Some(gate::problem("InvalidParameters", why.clone()));
+    }
+    ended
 }

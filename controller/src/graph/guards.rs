@@ -4,6 +4,7 @@
 //! several targets is sent once for each: what hangs on one of them then hangs on nothing else.
 
 use lateen_cluster::store::Key;
+use lateen_types::label::Labels;
 use lateen_wire::{proxy as wire, type_url};
 
 use super::{
@@ -71,7 +72,7 @@ impl Graph {
         }
         // Gateways are selected by the labels of their pods too.
         looked.borrow_mut().extend(spaces.iter().map(|space| Thing::Policies((*space).into())));
-        let labels = self.labels_of(gateway);
+        let labels: Vec<&Labels> = self.pod_labels(gateway).collect();
         let all = spaces.iter().flat_map(|space| self.world.policies.within(space));
         let policies = all.map(|(key, policy)| (key, &**policy));
         let found = attach::to_proxy(&self.mesh, Proxy { gateway, class, selectable: Some(&labels) }, policies);

@@ -4,6 +4,7 @@ use lateen_cluster::store::Key;
 
 use super::{
     authors::unsupported,
+    eyes::Eyes,
     gates::Listened,
     told::{Kind, ListenerTold, Object, Reporter, Told},
 };
@@ -11,6 +12,7 @@ use crate::{
     derive::{
         attached::Problem,
         gate::{
+            client,
             judge::{self, Judged},
             tls,
         },
@@ -20,7 +22,7 @@ use crate::{
 };
 
 /// Of the listeners of a gateway.
-pub(super) fn told(key: &Key, gateway: &Gateway, listened: &[Listened]) -> Told {
+pub(super) fn told(key: &Key, gateway: &Gateway, (listened, eyes): (&[Listened], &Eyes<'_>)) -> Told {
     let of = |(listener, found): (&crate::facts::GatewayListener, &Listened)| ListenerTold {
         name: listener.name.clone(),
         kinds: found.judged.kinds.clone(),
@@ -34,12 +36,13 @@ pub(super) fn told(key: &Key, gateway: &Gateway, listened: &[Listened]) -> Told 
         reason: "ConfigurationChanged",
         message: "clients without a valid certificate are let in (AllowInsecureFallback)".to_owned(),
     });
-    let words = fallback.into_iter().chain(unsupported(&gateway.unused)).collect();
+    let shown = shown_to_backends(key, gateway, eyes);
+    let words = fallback.into_iter().chain(shown).chain(unsupported(&gateway.unused)).collect();
     Told { words, ..said(key, gateway, listeners) }
 }
 
 /// Of the listeners of a waypoint, to which no routes are attached.
-pub(super) fn told_of_waypoint(key: &Key, gateway: &Gateway) -> Told {
+pub(super) fn told_of_waypoint(key: &Key, gateway: &Gateway, eyes: &Eyes<'_>) -> Told {
     let judged = judge::judge(&gateway.listeners, true);
     let of = |(listener, judged): (&crate::facts::GatewayListener, Judged)| ListenerTold {
         name: listener.name.clone(),
@@ -47,7 +50,14 @@ pub(super) fn told_of_waypoint(key: &Key, gateway: &Gateway) -> Told {
         attached: 0,
         words: words(&judged, &tls::Ended::default()),
     };
-    said(key, gateway, gateway.listeners.iter().zip(judged).map(of).collect())
+    let words = shown_to_backends(key, gateway, eyes).into_iter().chain(unsupported(&gateway.unused)).collect();
+    Told { words, ..said(key, gateway, gateway.listeners.iter().zip(judged).map(of).collect()) }
+}
+
+/// Whether the certificate that backends are shown can be.
+fn shown_to_backends(key: &Key, gateway: &Gateway, eyes: &Eyes<'_>) -> Option<Word> {
+    let shown = client::shown(key, &gateway.tls, eyes)?;
+    Some(asked("ResolvedRefs", shown.as_ref().err(), "the certificate that backends are shown is there"))
 }
 
 /// Nothing is said of a Gateway that is not ours, or is gone.

@@ -227,7 +227,12 @@ struct Made {
     uses: Vec<Place>,
     /// What it needs of Secrets.
     needs: Vec<Need>,
+    /// Of a gateway: what of each Gateway of the mesh's own API cannot work there.
+    found_wrong: FoundWrong,
 }
+
+/// What cannot work of Gateways of the mesh's own API.
+type FoundWrong = BTreeMap<Key, Vec<String>>;
 
 /// The objects, what was derived from them, and how the two hang together.
 #[derive(Debug)]
@@ -243,6 +248,8 @@ pub struct Graph {
     lookers: Index<Thing, Derived>,
     bindings: Bindings,
     needs: Needs,
+    /// What of Gateways of the mesh's own API cannot work, by gateway, where anything does not.
+    found_wrong: HashMap<Key, FoundWrong>,
     /// Whatever is looked for of Secrets and ConfigMaps.
     asked: BTreeSet<Source>,
 }
@@ -260,6 +267,7 @@ impl Graph {
             lookers: Index::default(),
             bindings: Bindings::default(),
             needs: Needs::default(),
+            found_wrong: HashMap::new(),
             asked: BTreeSet::new(),
         }
     }
@@ -325,6 +333,9 @@ impl Graph {
         }
         self.looks_at(derived, made.looked_at);
         self.needs.note(derived, made.needs, dirty);
+        if let Derived::Proxy(gateway) = derived {
+            self.note_wrong(gateway, made.found_wrong, dirty);
+        }
         let mut differ = self.bindings.bind(derived, made.bound, dirty);
         differ.extend(self.bindings.send(derived, made.uses, dirty));
         for service in differ {
@@ -349,6 +360,17 @@ impl Graph {
         }
         delta.conditions.push(told.clone());
         self.told.insert(place, told);
+    }
+
+    /// Whose Gateways it concerns is told anew.
+    fn note_wrong(&mut self, gateway: &Key, new: FoundWrong, dirty: &mut HashSet<Derived>) {
+        let old = self.found_wrong.remove(gateway).unwrap_or_default();
+        let keys: BTreeSet<&Key> = old.keys().chain(new.keys()).collect();
+        let differ = keys.into_iter().filter(|key| old.get(*key) != new.get(*key));
+        dirty.extend(differ.cloned().map(Derived::ServersTold));
+        if !new.is_empty() {
+            self.found_wrong.insert(gateway.clone(), new);
+        }
     }
 
     fn looks_at(&mut self, derived: &Derived, mut new: Vec<Thing>) {

@@ -6,15 +6,19 @@ use lateen_cluster::store::Key;
 use lateen_types::label::Labels;
 use lateen_wire::type_url;
 
-use super::{Graph, Made, Place, Thing, bindings::Bound, credentials::Need, guards::Guard, listeners, resource};
+use super::{
+    Graph, Made, Place, Thing, bindings::Bound, credentials::Need, eyes::Eyes, guards::Guard, listeners, resource,
+};
 use crate::{
     derive::{
+        attached::Problem,
         backend::{Backend, ServiceName},
+        credential::Wanted,
         destination::{self, Asker, Merged},
-        gate::Secrets as _,
+        gate::{Secrets as _, client},
         host_matches, proxy, served, waypoint,
     },
-    facts::DestinationRule,
+    facts::{DestinationRule, Phase},
 };
 
 /// What a derivation looked for, as it goes.
@@ -61,9 +65,12 @@ impl Graph {
         let labels = self.labels_of(&place.gateway);
         let merged = self.merged((&place.gateway, &labels), &place.service);
         let eyes = self.eyes(&place.gateway, &looked);
+        let client = self.shown_to_backends(&place.gateway, &eyes);
         let around = destination::Around {
             gateway: &place.gateway,
             look: &|source| eyes.look(source),
+            through_waypoint: self.passes_waypoint(place, &looked),
+            client: client.as_ref(),
             connect_timeout: self.mesh.proxies.connect_timeout,
             merged: merged.as_ref(),
             backing: &|port| eyes.backing(&backend, port),
@@ -77,6 +84,33 @@ impl Graph {
             looked_at: taken(looked),
             ..Made::default()
         }
+    }
+
+    /// Whether a gateway is to send to a service through that service's own waypoint.
+    fn passes_waypoint(&self, place: &Place, looked: &Looked) -> bool {
+        if !self.found(&place.gateway).is_some_and(|found| self.is_gate(found)) {
+            return false;
+        }
+        let name = &place.service;
+        let named = self.service_named(&name.hostname).filter(|(key, _)| key.namespace == name.namespace);
+        let granted = match named {
+            Some((key, service)) => self.grant_service(key, service),
+            None => {
+                let holders = self.holders(&name.hostname);
+                let held = holders.each.into_iter().find(|(key, _)| key.namespace == name.namespace);
+                let Some((key, entry)) = held else { return false };
+                self.grant_entry(key, entry)
+            }
+        };
+        let passes = granted.ingress && granted.must_pass().is_some();
+        looked.borrow_mut().extend(granted.looked_at.into_iter().map(Thing::Gateway));
+        passes
+    }
+
+    /// The certificate that a Gateway's proxies show where a backend TLS policy asks for TLS.
+    fn shown_to_backends(&self, gateway: &Key, eyes: &Eyes<'_>) -> Option<Result<Wanted, Problem>> {
+        eyes.looked.borrow_mut().insert(Thing::Gateway(gateway.clone()));
+        client::shown(gateway, &self.world.gateways.find(gateway)?.tls, eyes)
     }
 
     /// A waypoint or gateway itself.
@@ -103,9 +137,10 @@ impl Graph {
         }
         let made = proxy::waypoint(&self.mesh.proxies, key, found, around);
         let proxy = resource::own(type_url::PROXY, &key.to_string(), &made, key);
+        let told = listeners::told_of_waypoint(key, found.gateway, &self.eyes(key, &looked));
         Made {
             resources: guards.iter().map(Guard::resource).chain([proxy]).collect(),
-            told: vec![listeners::told_of_waypoint(key, found.gateway)],
+            told: vec![told],
             looked_at: taken(looked),
             ..Made::default()
         }
@@ -146,13 +181,19 @@ impl Graph {
 
     /// The labels all pods of a Gateway carry.
     pub(super) fn labels_of(&self, gateway: &Key) -> Labels {
-        let mut pods = self.world.pods_of_gateway.of(gateway).filter_map(|key| self.world.pods.find(key));
+        let mut pods = self.pod_labels(gateway);
         let Some(first) = pods.next() else { return Labels::new() };
-        let mut labels = (*first.labels).clone();
-        for pod in pods {
-            labels.retain(|key, value| pod.labels.get(key) == Some(value));
+        let mut labels = first.clone();
+        for other in pods {
+            labels.retain(|key, value| other.get(key) == Some(value));
         }
         labels
+    }
+
+    /// The labels of each pod of a Gateway that has not ended.
+    pub(super) fn pod_labels(&self, gateway: &Key) -> impl Iterator<Item = &Labels> {
+        let pods = self.world.pods_of_gateway.of(gateway).filter_map(|key| self.world.pods.find(key));
+        pods.filter(|pod| pod.phase == Phase::Live).map(|pod| &*pod.labels)
     }
 }
 

@@ -28,20 +28,25 @@ impl Graph {
     /// What the Gateways that select a proxy make it listen on.
     pub(super) fn selecting_doors(&self, gateway: &Key, eyes: &Eyes<'_>) -> servers::Made {
         eyes.looked.borrow_mut().insert(Thing::AllServers);
-        let labels = self.labels_of(gateway);
-        let selects = |servers: &Servers| !labels.is_empty() && facts::selects(&servers.spec.selector, &labels);
-        let mut all: Vec<(&Key, &Servers)> =
-            self.world.servers.all().filter(|(_, one)| selects(one)).map(|(key, one)| (key, &**one)).collect();
+        let selecting = self.world.servers.all().filter(|(key, one)| self.selects_gate((key, one), gateway));
+        let mut all: Vec<(&Key, &Servers)> = selecting.map(|(key, one)| (key, &**one)).collect();
         all.sort_by(|(one, first), (other, second)| (&first.age, *one).cmp(&(&second.age, *other)));
         let selecting = |(key, servers)| {
             eyes.looked.borrow_mut().insert(Thing::Servers(Key::clone(key)));
             Selecting { key, servers, bound: self.bound_to(key, gateway) }
         };
         let selecting: Vec<Selecting<'_>> = all.into_iter().map(selecting).collect();
+        if let Some(Err(why)) = self.world.gateways.find(gateway).map(|own| &own.proxy) {
+            // With less than was asked for it might believe whom it must not.
+            let why = format!("the gateway {gateway} listens on nothing: {why}");
+            let problems = selecting.iter().map(|one| (one.key.clone(), vec![why.clone()])).collect();
+            return servers::Made { problems, ..servers::Made::default() };
+        }
         let mut taken = Taken::default();
         if let Some(own) = self.world.gateways.find(gateway) {
             for (listener, judged) in own.listeners.iter().zip(judge::judge(&own.listeners, false)) {
-                if let Some(spoken) = judged.spoken.filter(|_| judged.is_accepted()) {
+                // A listener that is not listened on keeps its host.
+                if let Some(spoken) = judged.spoken {
                     taken.own(listener.port, hosts::written(&listener.hostname), spoken);
                 }
             }
@@ -62,14 +67,19 @@ impl Graph {
         all
     }
 
+    /// Whether a selector chooses any of a gateway's pods: while pods with other labels take the places of old ones, all of
+    /// them listen on what either had.
+    fn selects_gate(&self, (key, servers): (&Key, &Servers), gateway: &Key) -> bool {
+        let is_in_reach = !self.mesh.confines_servers || key.namespace == gateway.namespace;
+        is_in_reach && self.pod_labels(gateway).any(|labels| facts::selects(&servers.spec.selector, labels))
+    }
+
     /// The gateways whose pods a selector chooses.
-    fn selected_gates(&self, servers: &Servers, looked: &Looked) -> Vec<&Key> {
+    fn selected_gates(&self, (named, servers): (&Key, &Servers), looked: &Looked) -> Vec<&Key> {
         looked.borrow_mut().insert(Thing::Gates);
         let gates = self.world.gateways.all().filter_map(|(key, _)| {
             let found = self.found(key)?;
-            let labels = self.labels_of(key);
-            let is_it = self.is_gate(found) && !labels.is_empty() && facts::selects(&servers.spec.selector, &labels);
-            is_it.then_some(key)
+            (self.is_gate(found) && self.selects_gate((named, servers), key)).then_some(key)
         });
         let mut all: Vec<&Key> = gates.collect();
         all.sort_unstable();
@@ -86,13 +96,11 @@ impl Graph {
             };
         };
         let looked = Looked::default();
-        let gates = self.selected_gates(servers, &looked);
-        let mut problems = BTreeSet::new();
-        for gate in &gates {
-            let eyes = self.eyes(gate, &looked);
-            problems.extend(self.selecting_doors(gate, &eyes).problems.remove(key).unwrap_or_default());
-        }
-        let mut words = vec![accepted(&gates)];
+        let gates = self.selected_gates((key, servers), &looked);
+        // Found when the gateways themselves were derived, which comes before.
+        let at_gates = gates.iter().filter_map(|gate| self.found_wrong.get(*gate)?.get(key));
+        let problems: BTreeSet<String> = at_gates.flatten().cloned().collect();
+        let mut words = vec![accepted(&gates, self.mesh.confines_servers)];
         if !gates.is_empty() {
             let reason = if problems.is_empty() { "ResolvedRefs" } else { "InvalidServer" };
             words.push(Word { reason, ..problem_word(&problems) });
@@ -120,7 +128,7 @@ impl Graph {
             looked.borrow_mut().insert(Thing::Servers(place.clone()));
             looked.borrow_mut().insert(Thing::AllServers);
             let Some(servers) = self.world.servers.find(&place) else { continue };
-            for gate in self.selected_gates(servers, looked) {
+            for gate in self.selected_gates((&place, servers), looked) {
                 if !self.mesh.shown.route(key, service).by(&gate.namespace) {
                     continue;
                 }
@@ -149,12 +157,15 @@ pub(super) fn gateway_named(name: &str, namespace: &str) -> Key {
     }
 }
 
-fn accepted(gates: &[&Key]) -> Word {
+fn accepted(gates: &[&Key], is_confined: bool) -> Word {
     let word = |truth, reason, message| Word { kind: ACCEPTED, truth, reason, message };
     if gates.is_empty() {
-        let message = "its selector chooses the pods of no gateway, so nothing acts on it; make a Gateway of class istio \
-                       whose pods carry these labels (spec.infrastructure.labels)";
-        return word(Truth::False, "NoGateway", message.to_owned());
+        let place = if is_confined { " of its namespace (PILOT_SCOPE_GATEWAY_TO_NAMESPACE)" } else { "" };
+        let message = format!(
+            "its selector chooses the pods of no gateway{place}, so nothing acts on it; make a Gateway of class istio whose \
+             pods carry these labels (spec.infrastructure.labels)"
+        );
+        return word(Truth::False, "NoGateway", message);
     }
     let names: Vec<String> = gates.iter().map(ToString::to_string).collect();
     word(Truth::True, "Accepted", format!("the gateways {} listen by it", names.join(", ")))

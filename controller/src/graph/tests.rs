@@ -1,6 +1,7 @@
 //! The graph against the slow, obvious way: deriving everything anew from the same objects.
 
 mod attached;
+mod closed;
 mod gates;
 mod guards;
 mod rules;

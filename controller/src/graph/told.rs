@@ -4,7 +4,7 @@ use lateen_cluster::{api::ParentRef, store::Key};
 
 use crate::{
     derive::{enforced::Enforceable, word::Word},
-    facts::RouteKind,
+    facts::{LISTENERS_MANAGER, RouteKind},
 };
 
 /// The kinds of objects with a status of ours.
@@ -68,7 +68,7 @@ impl Reporter {
             Self::Enforcement => "lateen-enforcement",
             Self::Routes => "lateen-routes",
             Self::Parents => "lateen-parents",
-            Self::Listeners => "lateen-listeners",
+            Self::Listeners => LISTENERS_MANAGER,
             Self::Ancestors => "lateen-ancestors",
         }
     }

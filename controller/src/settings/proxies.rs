@@ -8,17 +8,21 @@ use serde_json::Value;
 use super::{SettingsError, member};
 use crate::{
     derive::proxy::{AccessLog, Defaults},
-    facts::Topology,
+    facts::ProxyConfig,
 };
 
 /// What is `written`, beside what the environment says.
 pub(super) fn read(written: &Value, usual: &Defaults) -> Result<Defaults, SettingsError> {
+    let config = ProxyConfig::read(&written["defaultConfig"]).map_err(|reason| wrong("defaultConfig", reason))?;
+    for what in &config.unused {
+        tracing::warn!(setting = what, "a setting of the mesh's defaultConfig does nothing");
+    }
     Ok(Defaults {
         access_log: access_log(written)?,
         normalization: normalization(written)?.unwrap_or(usual.normalization),
         connect_timeout: length(written, "connectTimeout")?.unwrap_or(usual.connect_timeout),
         detection_timeout: length(written, "protocolDetectionTimeout")?.unwrap_or(usual.detection_timeout),
-        topology: Topology::read(&written["defaultConfig"]).map_err(|reason| wrong("defaultConfig", reason))?,
+        config,
         shadow_suffix: usual.shadow_suffix,
     })
 }
@@ -75,7 +79,7 @@ mod tests {
             normalization: PathNormalization::MergeSlashes,
             connect_timeout: Duration::from_secs(3),
             detection_timeout: Duration::from_millis(100),
-            topology: Topology { trusted_proxies: Some(2), ..Topology::default() },
+            config: ProxyConfig { trusted_proxies: Some(2), ..ProxyConfig::default() },
             shadow_suffix: false,
         };
         assert_eq!(read(&written), Ok(expected));

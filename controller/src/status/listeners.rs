@@ -12,7 +12,7 @@ use super::wanted;
 use crate::graph::{ListenerTold, Told, UNSUPPORTED};
 
 /// The conditions of the whole Gateway that are said here.
-pub(super) const OWN: [&str; 2] = ["InsecureFrontendValidationMode", UNSUPPORTED];
+pub(super) const OWN: [&str; 3] = ["InsecureFrontendValidationMode", "ResolvedRefs", UNSUPPORTED];
 const GROUP: &str = "gateway.networking.k8s.io";
 
 /// Writes what is told of the listeners, where it differs from what is there.

@@ -18,12 +18,14 @@ use crate::{facts, graph::Told};
 pub(super) struct List {
     name: &'static str,
     reference: &'static str,
+    /// As many entries as the Gateway API takes, of all controllers together.
+    entries_max: usize,
 }
 
 /// Of a route.
-pub(super) const PARENTS: List = List { name: "parents", reference: "parentRef" };
+pub(super) const PARENTS: List = List { name: "parents", reference: "parentRef", entries_max: 32 };
 /// Of a policy.
-pub(super) const ANCESTORS: List = List { name: "ancestors", reference: "ancestorRef" };
+pub(super) const ANCESTORS: List = List { name: "ancestors", reference: "ancestorRef", entries_max: 16 };
 
 /// Writes what is told of the parents, where it differs from what is there.
 pub(super) async fn write(api: &Api<DynamicObject>, told: &Told, list: &List) -> Result<(), kube::Error> {
@@ -46,7 +48,8 @@ pub(super) async fn write(api: &Api<DynamicObject>, told: &Told, list: &List) ->
 fn merged(held: &[Value], told: &Told, list: &List) -> Vec<Value> {
     let is_ours = |one: &&Value| one["controllerName"].as_str().is_some_and(facts::is_controller);
     let (ours, others): (Vec<&Value>, Vec<&Value>) = held.iter().partition(is_ours);
-    let made = told.parents.iter().map(|parent| {
+    let room = list.entries_max.saturating_sub(others.len());
+    let made = told.parents.iter().take(room).map(|parent| {
         let reference = json!(parent.reference);
         let before = ours.iter().find(|one| one[list.reference] == reference).map(|one| one["conditions"].clone());
         let before: Vec<StatusCondition> = Vec::deserialize(before.unwrap_or_default()).unwrap_or_default();
@@ -73,20 +76,18 @@ mod tests {
         let old = json!({"controllerName": CONTROLLER, "parentRef": {"name": "gone"}, "conditions": []});
         let reference = ParentRef { name: "web".to_owned(), kind: Some("Service".to_owned()), ..ParentRef::default() };
         let word = Word { kind: "Accepted", truth: Truth::True, reason: "Accepted", message: "m".to_owned() };
+        let object = Object { kind: Kind::Route(RouteKind::Http), key: Key::new("shop", "r") };
         let told = Told {
-            object: Object { kind: Kind::Route(RouteKind::Http), key: Key::new("shop", "r") },
-            reporter: Reporter::Parents,
             generation: 4,
-            words: Vec::new(),
             parents: vec![ParentTold { reference, controller: CONTROLLER, words: vec![word] }],
-            listeners: Vec::new(),
-            was_said: false,
-            is_gone: false,
+            ..Told::new(object, Reporter::Parents)
         };
         let new = merged(&[old, other.clone()], &told, &PARENTS);
         assert_eq!((new.len(), &new[0]), (2, &other));
         assert_eq!(new[1]["parentRef"], json!({"kind": "Service", "name": "web"}));
         assert_eq!(new[1]["conditions"][0]["observedGeneration"], 4);
         assert_eq!(merged(&new, &told, &PARENTS), new, "said again it is the same");
+        let full = vec![other; 16];
+        assert_eq!(merged(&full, &told, &ANCESTORS), full, "one more, and the API would take none");
     }
 }

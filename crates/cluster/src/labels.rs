@@ -111,5 +111,7 @@ pub const AUTO_ALLOCATE: &str = "networking.istio.io/enable-autoallocate-ip";
 pub const CONNECT_STRATEGY: &str = "istio.io/connect-strategy";
 /// WorkloadEntry annotation: the group it registered itself for.
 pub const AUTO_REGISTRATION_GROUP: &str = "istio.io/autoRegistrationGroup";
+/// Gateway annotation, bool: its waypoint tells endpoints who the client is, in `x-forwarded-client-cert`.
+pub const XFCC_CLIENT: &str = "ambient.istio.io/xfcc-include-client-identity";
 /// Gateway annotation, YAML: settings of its proxies.
 pub const PROXY_CONFIG: &str = "proxy.istio.io/config";

@@ -13,7 +13,7 @@ use lateen_cluster::{api::RouteRule, store::Key};
 use lateen_wire::proxy as wire;
 
 use self::matching::Rank;
-use super::{backend::Backend, destination::on_wire, route::usual_retry};
+use super::{backend::Backend, destination::on_wire, patterns, route::usual_retry};
 use crate::facts::{Age, Route, RouteKind};
 
 /// What routes name.
@@ -130,20 +130,22 @@ fn requests(
                 })
             }
         };
+        let one = wire::HttpRoute {
+            name: name.clone(),
+            r#match: matched.wire,
+            action: Some(action),
+            request_headers,
+            response_headers,
+            cors,
+            fault: None,
+        };
+        patterns::check(&one).map_err(|why| context.problem("UnsupportedValue", &format!(": {why}")))?;
         made.http.push(Ranked {
             rank: matched.rank,
             age: route.age.clone(),
             owner: context.key.clone(),
             place: made.http.len(),
-            route: wire::HttpRoute {
-                name: name.clone(),
-                r#match: matched.wire,
-                action: Some(action),
-                request_headers,
-                response_headers,
-                cors,
-                fault: None,
-            },
+            route: one,
         });
     }
     Ok(())

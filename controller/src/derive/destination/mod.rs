@@ -23,6 +23,7 @@ pub use tls::{Authority, Backing};
 
 use self::blocks::Blocks;
 use super::{
+    attached::Problem,
     backend::{Backend, Port},
     credential::Wanted,
 };
@@ -39,6 +40,10 @@ pub struct Around<'a> {
     pub connect_timeout: Duration,
     /// What the destination rules say.
     pub merged: Option<&'a Merged<'a>>,
+    /// Whether it is sent to through its own waypoint, which does what destination rules say.
+    pub through_waypoint: bool,
+    /// What the Gateway shows where a backend TLS policy asks for TLS; or why it cannot be had.
+    pub client: Option<&'a Result<Wanted, Problem>>,
     /// What backend TLS policies say, by port.
     pub backing: &'a dyn Fn(&Port) -> Option<Backing>,
 }
@@ -86,8 +91,18 @@ fn cluster(
     (blocks, around): (&Blocks<'_>, Around<'_>),
     wanted: &mut BTreeSet<Wanted>,
 ) -> wire::Cluster {
+    if around.through_waypoint {
+        let pool = Some(pool::derive(blocks.connection_pool, around.connect_timeout));
+        return wire::Cluster {
+            port: port.number.into(),
+            protocol: port.protocol.into(),
+            policy: Some(wire::TrafficPolicy { pool, ..wire::TrafficPolicy::default() }),
+            resolution: wire::Resolution::OfWaypoint.into(),
+            ..wire::Cluster::default()
+        };
+    }
     let backing = (around.backing)(port);
-    let sender = tls::Sender { gateway: around.gateway, look: around.look };
+    let sender = tls::Sender { gateway: around.gateway, look: around.look, client: around.client };
     let tls = tls::derive(backend, (blocks.tls, backing), sender);
     wanted.extend(tls.wanted);
     let policy = wire::TrafficPolicy {

@@ -10,6 +10,7 @@ use lateen_wire::proxy as wire;
 
 use crate::{
     derive::{
+        attached::Problem,
         backend::Backend,
         credential::{self, Wanted},
     },
@@ -53,6 +54,7 @@ pub(super) struct Made {
 pub(super) struct Sender<'a> {
     pub(super) gateway: &'a Key,
     pub(super) look: &'a dyn Fn(&Source) -> Lookup,
+    pub(super) client: Option<&'a Result<Wanted, Problem>>,
 }
 
 /// What a rule says counts; a policy fills what it leaves out.
@@ -122,6 +124,17 @@ fn by_policy(backing: Backing, sender: Sender<'_>) -> Made {
         Backing::Unusable(unusable) => return Made { unusable, ..Made::default() },
     };
     let mut made = Made::default();
+    let credential = match sender.client {
+        None => String::new(),
+        Some(Ok(wanted)) => {
+            made.wanted.insert(wanted.clone());
+            wanted.name_at(sender.gateway)
+        }
+        Some(Err(problem)) => {
+            let unusable = format!("the Gateway's certificate for backends cannot be shown: {}", problem.message);
+            return Made { unusable, ..Made::default() };
+        }
+    };
     let ca = match authority {
         Authority::System => String::new(),
         Authority::These(sources) => {
@@ -131,6 +144,6 @@ fn by_policy(backing: Backing, sender: Sender<'_>) -> Made {
             name
         }
     };
-    made.tls = Some(wire::Tls { ca, server_name, subject_alt_names, ..wire::Tls::default() });
+    made.tls = Some(wire::Tls { credential, ca, server_name, subject_alt_names, ..wire::Tls::default() });
     made
 }

@@ -9,6 +9,7 @@
 //! and what authors are told. What cannot be done is not listened on; nothing is opened with less than was asked for.
 
 pub mod attach;
+pub mod client;
 pub mod hosts;
 pub mod judge;
 pub mod sections;
@@ -21,6 +22,7 @@ use std::collections::{BTreeMap, HashMap, btree_map::Entry};
 
 use lateen_wire::proxy::{self as wire, listener::Kind, tls_host::Then};
 
+use self::judge::Spoken;
 use super::{attached::Problem, served};
 use crate::facts::{Lookup, Source};
 
@@ -41,14 +43,37 @@ pub struct Door {
     pub kind: Kind,
 }
 
-/// The listeners that doors make together. Of doors of different kinds at one port the first counts, and of two for one
+/// Hosts that somebody has and nothing lies behind: requests for them find no route, handshakes for them are refused.
+/// Nothing where what is spoken knows no hosts.
+pub fn closed(port: u16, spoken: Spoken, hosts: &[&str]) -> Option<Door> {
+    let kind = match spoken {
+        Spoken::Http => {
+            let host = |host: &&str| wire::VirtualHost { host: (*host).to_owned(), ..wire::VirtualHost::default() };
+            Kind::Http(wire::VirtualHosts { hosts: hosts.iter().map(host).collect() })
+        }
+        Spoken::Https | Spoken::Terminated | Spoken::Passed => {
+            let then = || Some(Then::Passthrough(wire::TcpRoutes::default()));
+            let host = |host: &&str| wire::TlsHost { host: (*host).to_owned(), then: then() };
+            Kind::Tls(wire::TlsHosts { hosts: hosts.iter().map(host).collect() })
+        }
+        Spoken::Tcp | Spoken::Tunnels => return None,
+    };
+    Some(Door { port, kind })
+}
+
+/// The listeners that doors make together. A port with nothing but closed doors is not listened on. Of doors of different kinds at one port the first counts, and of two for one
 /// name in the handshake; requests for one host find the routes of all, in order.
-pub fn merge(doors: Vec<Door>) -> Vec<wire::Listener> {
+pub fn merge(doors: Vec<Door>, closed: Vec<Door>) -> Vec<wire::Listener> {
     let mut ports: BTreeMap<u16, Joined> = BTreeMap::new();
     for door in doors {
         match ports.entry(door.port) {
             Entry::Vacant(place) => _ = place.insert(Joined::new(door.kind)),
             Entry::Occupied(mut place) => place.get_mut().join(door.kind),
+        }
+    }
+    for door in closed {
+        if let Some(joined) = ports.get_mut(&door.port) {
+            joined.join(door.kind);
         }
     }
     let listener = |(port, joined): (u16, Joined)| wire::Listener {

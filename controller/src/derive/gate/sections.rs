@@ -1,7 +1,8 @@
 //! Doors of a Gateway's listeners, with the routes attached to them.
 //!
 //! A host belongs to the most specific listener of its port that is for it: routes of another are never asked, so that
-//! what one team attaches to `*` takes nothing from the owner of `a.example.com`.
+//! what one team attaches to `*` takes nothing from the owner of `a.example.com`. That holds for a listener which is not
+//! listened on, too: while nothing answers for its hosts, nothing laxer does.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +14,14 @@ use crate::{
     facts::GatewayListener,
 };
 
-/// A listener that is listened on.
+/// A listener whose host is its own.
 pub struct Section<'a> {
     /// It.
     pub listener: &'a GatewayListener,
     /// What is spoken there.
     pub spoken: Spoken,
+    /// Whether it is listened on.
+    pub is_open: bool,
     /// How TLS ends, without what lies inside; nothing where it ends elsewhere, or there is none.
     pub ended: Option<wire::Terminate>,
     /// The routes attached to it, the oldest first.
@@ -37,11 +40,23 @@ impl Section<'_> {
     fn host(&self) -> &str {
         hosts::written(&self.listener.hostname)
     }
+
+    /// Without terms TLS cannot end.
+    fn door_is_missing(&self) -> bool {
+        let ends_here = matches!(self.spoken, Spoken::Https | Spoken::Terminated);
+        !self.is_open || ends_here && self.ended.is_none()
+    }
 }
 
-/// The doors of all sections.
+/// The doors of all sections that are listened on.
 pub fn doors(sections: &[Section<'_>]) -> Vec<Door> {
-    sections.iter().filter_map(|section| door(section, sections)).collect()
+    sections.iter().filter(|section| section.is_open).filter_map(|section| door(section, sections)).collect()
+}
+
+/// The hosts of those that are not, behind which nothing lies.
+pub fn closed(sections: &[Section<'_>]) -> Vec<Door> {
+    let shut = sections.iter().filter(|section| section.door_is_missing());
+    shut.filter_map(|section| super::closed(section.listener.port, section.spoken, &[section.host()])).collect()
 }
 
 fn door(section: &Section<'_>, all: &[Section<'_>]) -> Option<Door> {
@@ -86,8 +101,11 @@ fn tls_host(host: &str, then: tls_host::Then) -> wire::TlsHost {
 /// Whether `host` belongs to `section` among the sections of its port.
 fn owns(section: &Section<'_>, all: &[Section<'_>], host: &str) -> bool {
     let beside = all.iter().filter(|one| one.listener.port == section.listener.port);
-    let owner = beside.filter(|one| hosts::covers(one.host(), host)).max_by_key(|one| hosts::rank(one.host()));
-    owner.is_some_and(|owner| owner.host() == section.host())
+    let family = beside.filter(|one| one.spoken.is_tls() == section.spoken.is_tls());
+    let covering = family.filter(|one| hosts::covers(one.host(), host));
+    // Of two for one host the closed one counts.
+    let owner = covering.max_by_key(|one| (hosts::rank(one.host()), one.door_is_missing()));
+    owner.is_some_and(|owner| owner.host() == section.host() && !owner.door_is_missing())
 }
 
 /// The hosts of a section with their routes. Its own host is there without any, so that nothing else answers for it.

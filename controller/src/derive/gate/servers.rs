@@ -4,7 +4,7 @@
 //! they need of Secrets, and what of each cannot work. Virtual services for one host find themselves in one list, the
 //! oldest first, and what takes everything last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lateen_cluster::{
     api::{Server, ServerTls},
@@ -12,7 +12,12 @@ use lateen_cluster::{
 };
 use lateen_wire::proxy::{self as wire, listener::Kind, path_match, terminate, tls_host};
 
-use super::{Door, Secrets, hosts, judge, server_tls, taken::Taken};
+use super::{
+    Door, Secrets, hosts,
+    judge::{self, Spoken},
+    server_tls,
+    taken::Taken,
+};
 use crate::{
     derive::{
         credential::Wanted,
@@ -47,6 +52,8 @@ pub struct Listening<'a> {
 pub struct Made {
     /// The doors.
     pub doors: Vec<Door>,
+    /// Servers that are not listened on, whose hosts are theirs all the same: nothing laxer answers for them.
+    pub closed: Vec<Door>,
     /// What they need.
     pub wanted: Vec<Wanted>,
     /// What cannot work of each Gateway.
@@ -70,12 +77,19 @@ pub fn doors(listening: Listening<'_>, all: &[Selecting<'_>], mut taken: Taken) 
                     }
                     made.add(selecting.key, at, problems);
                 }
-                Err(why) => made.add(selecting.key, at, vec![why]),
+                Err(why) => {
+                    if let Some(mut closed) = one.closed() {
+                        // What an older server has stays open.
+                        let _taken_already = taken.take(closed.port, &mut closed.kind);
+                        made.closed.push(closed);
+                    }
+                    made.add(selecting.key, at, vec![why]);
+                }
             }
         }
     }
     // Virtual services of several Gateways meet at one host.
-    let joined = super::merge(std::mem::take(&mut made.doors)).into_iter();
+    let joined = super::merge(std::mem::take(&mut made.doors), Vec::new()).into_iter();
     made.doors = joined.filter_map(|one| Some(Door { port: u16::try_from(one.port).ok()?, kind: one.kind? })).collect();
     for door in &mut made.doors {
         if let Kind::Http(hosts) = &mut door.kind {
@@ -157,6 +171,18 @@ impl One<'_> {
         }
     }
 
+    /// Its hosts, where it has any and cannot be listened on.
+    fn closed(&self) -> Option<Door> {
+        let protocol = self.server.port.protocol.to_ascii_uppercase();
+        let spoken = match protocol.as_str() {
+            plain if PLAIN.contains(&plain) => Spoken::Http,
+            "HTTPS" | "TLS" => Spoken::Https,
+            _ => return None,
+        };
+        let hosts = self.hosts();
+        super::closed(self.server.port.number, spoken, &hosts.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     fn tls(&self, tls: &ServerTls, is_http: bool, wanted: &mut Vec<Wanted>) -> Result<(Kind, Vec<String>), String> {
         match tls.mode.as_deref() {
             None | Some("PASSTHROUGH") => {
@@ -174,22 +200,23 @@ impl One<'_> {
         let mut all = Vec::new();
         for host in self.hosts() {
             let (then, more) = if is_http {
-                let (hosts, more) = self.virtual_hosts(Some(host), false);
+                let (hosts, more) = self.virtual_hosts(Some(&host), false);
                 (terminate::Then::Http(wire::VirtualHosts { hosts }), more)
             } else {
-                let (routes, more) = self.connections(Some(host));
+                let (routes, more) = self.connections(Some(&host));
                 (terminate::Then::Tcp(wire::TcpRoutes { routes }), more)
             };
             problems.extend(more.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>());
             let then = tls_host::Then::Terminate(wire::Terminate { then: Some(then), ..ended.terms.clone() });
-            all.push(wire::TlsHost { host: host.to_owned(), then: Some(then) });
+            all.push(wire::TlsHost { host, then: Some(then) });
         }
         Ok((Kind::Tls(wire::TlsHosts { hosts: all }), problems))
     }
 
-    /// The hosts of the server, without the namespaces they are for.
-    fn hosts(&self) -> impl Iterator<Item = &str> {
-        self.server.hosts.iter().map(|written| host_of(written))
+    /// The hosts of the server, without the namespaces they are for; each once, whichever namespaces they are for.
+    fn hosts(&self) -> Vec<String> {
+        let all: BTreeSet<String> = self.server.hosts.iter().map(|written| host_of(written)).collect();
+        all.into_iter().collect()
     }
 
     /// The virtual services with the hosts that they and the server, or one host of it, are for.
@@ -203,7 +230,7 @@ impl One<'_> {
                     lets(host, &key.namespace, &self.selecting.key.namespace)
                         && only.is_none_or(|only| only == host_of(host))
                 });
-                for host in of_server.filter_map(|host| hosts::intersection(host_of(host), &own)) {
+                for host in of_server.filter_map(|host| hosts::intersection(&host_of(host), &own)) {
                     if !found.iter().any(|known| known.key == *key && known.host == host) {
                         found.push(Meeting { key, service, host });
                     }
@@ -226,8 +253,8 @@ impl One<'_> {
             problems.extend(made.problems.into_iter().map(|why| format!("VirtualService {key}: {why}")));
             all.entry(host).or_default().extend(made.routes);
         }
-        let own = only.map_or_else(|| self.hosts().collect::<Vec<_>>(), |only| vec![only]);
-        own.into_iter().for_each(|host| _ = all.entry(host.to_owned()).or_default());
+        let own = only.map_or_else(|| self.hosts(), |only| vec![only.to_owned()]);
+        own.into_iter().for_each(|host| _ = all.entry(host).or_default());
         let host = |(host, mut routes): (String, Vec<wire::HttpRoute>)| {
             routes.sort_by_key(is_catch_all);
             wire::VirtualHost { host, routes, https_redirect: redirects }
@@ -275,8 +302,9 @@ impl One<'_> {
     }
 }
 
-fn host_of(written: &str) -> &str {
-    written.split_once('/').map_or(written, |(_, host)| host)
+/// Names know no cases.
+fn host_of(written: &str) -> String {
+    written.split_once('/').map_or(written, |(_, host)| host).to_ascii_lowercase()
 }
 
 /// Whether a server's host lets virtual services of `namespace` be bound to it.

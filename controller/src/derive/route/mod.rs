@@ -29,7 +29,7 @@ pub use self::retry::usual as usual_retry;
 use super::{
     Mesh,
     backend::{Backend, ServiceName},
-    host_matches,
+    host_matches, patterns,
 };
 use crate::facts::VirtualService;
 
@@ -119,7 +119,12 @@ pub fn http(asker: Asker<'_>, key: &Key, service: &VirtualService) -> Made<wire:
         let context = Context { asker, owner, field };
         for one in expand(&route.matches) {
             let Some(is_all) = one.map_or(Some(true), |one| matching::applies(asker, key, one)) else { continue };
-            made.routes.push(wire_route(&context, route, one, &mut made.problems));
+            let route = wire_route(&context, route, one, &mut made.problems);
+            if let Err(why) = patterns::check(&route) {
+                made.problems.push(format!("{field}: {why}; the route is left out"));
+                continue;
+            }
+            made.routes.push(route);
             if is_all {
                 return made;
             }

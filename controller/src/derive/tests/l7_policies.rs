@@ -160,7 +160,7 @@ fn policies_hold_where_their_targets_say() {
     let gateway = Key::new("shop", "w");
     let labels: Labels = [("app".to_owned(), "gw".to_owned())].into_iter().collect();
     let waypoint = Proxy { gateway: &gateway, class: "istio-waypoint", selectable: None };
-    let ingress = Proxy { gateway: &gateway, class: "istio", selectable: Some(&labels) };
+    let ingress = Proxy { gateway: &gateway, class: "istio", selectable: Some(&[&labels]) };
     let mesh = mesh();
     let names = |found: Vec<(&Key, &facts::AuthorizationPolicy)>| -> Vec<String> {
         found.iter().map(|(key, _)| key.to_string()).collect()

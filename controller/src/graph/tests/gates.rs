@@ -11,7 +11,7 @@ use super::{
 };
 use crate::derive::word::Truth;
 
-const SHOP: &str = r"
+pub(super) const SHOP: &str = r"
 kind: Namespace
 metadata: {name: shop}
 ---
@@ -25,7 +25,7 @@ spec: {clusterIP: 10.96.0.2, selector: {app: b}, ports: [{name: http, port: 80}]
 ---
 ";
 
-fn gateway(listeners: &str) -> String {
+pub(super) fn gateway(listeners: &str) -> String {
     format!(
         "kind: Gateway\napiVersion: gateway.networking.k8s.io/v1\nmetadata: {{name: g, namespace: shop}}\nspec:\n  \
          gatewayClassName: istio\n  listeners:\n{listeners}\n---\n"
@@ -39,12 +39,12 @@ fn route(kind: &str, (name, parent): (&str, &str), hosts: &str, to: &str) -> Str
     )
 }
 
-fn http(name: &str, parent: &str, hosts: &str, to: &str) -> String {
+pub(super) fn http(name: &str, parent: &str, hosts: &str, to: &str) -> String {
     route("HTTPRoute", (name, parent), hosts, to)
 }
 
 /// Each host of a gateway's port with its routes, TLS before what lies inside.
-fn open(cluster: &Cluster, port: u32) -> Vec<String> {
+pub(super) fn open(cluster: &Cluster, port: u32) -> Vec<String> {
     let proxy = cluster.proxy("shop/g");
     assert_eq!(proxy.role(), wire::Role::Gateway);
     let listener = proxy.listeners.into_iter().find(|one| one.port == port).expect("a listener");
@@ -83,7 +83,7 @@ fn tls(host: &wire::TlsHost) -> String {
 }
 
 /// `Accepted ResolvedRefs Programmed`, the kinds and the count of a listener.
-fn told(cluster: &Cluster, name: &str) -> String {
+pub(super) fn told(cluster: &Cluster, name: &str) -> String {
     let object = Object { kind: Kind::Gateway, key: Key::new("shop", "g") };
     let told = cluster.told.get(&(object, Reporter::Listeners)).expect("something was told");
     let one = told.listeners.iter().find(|one| one.name == name).expect("the listener");
@@ -97,7 +97,7 @@ fn told(cluster: &Cluster, name: &str) -> String {
     format!("{words}; {}; {}", kinds.join("+"), one.attached)
 }
 
-fn secret(name: &str, namespace: &str) -> String {
+pub(super) fn secret(name: &str, namespace: &str) -> String {
     let made = rcgen::generate_simple_self_signed(vec!["a.example.com".to_owned()]).expect("a certificate");
     let indented = |text: String| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
     format!(
@@ -207,7 +207,7 @@ fn listeners_that_cannot_be_told_apart_are_none() {
     assert_eq!(of("k"), "Accepted, not InvalidRouteKinds, Programmed; HTTPRoute; 0");
     let ports: Vec<u32> = cluster.proxy("shop/g").listeners.iter().map(|one| one.port).collect();
     assert_eq!(ports, [80, 92]);
-    assert_eq!(open(&cluster, 80), ["*: "]);
+    assert_eq!(open(&cluster, 80), ["*: ", "x.org: "], "nobody else answers for what is theirs");
 }
 
 const HTTPS: &str = r"
@@ -359,7 +359,7 @@ fn clients_are_verified_as_the_gateway_says() {
 }
 
 /// A gateway whose pods an older kind of Gateway selects.
-const EDGE: &str = r"
+pub(super) const EDGE: &str = r"
 kind: Gateway
 apiVersion: gateway.networking.k8s.io/v1
 metadata: {name: g, namespace: shop}
@@ -371,14 +371,14 @@ spec: {nodeName: node-1, containers: []}
 ---
 ";
 
-fn servers(name: &str, servers: &str) -> String {
+pub(super) fn servers(name: &str, servers: &str) -> String {
     format!(
         "kind: Gateway\napiVersion: networking.istio.io/v1\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  \
          selector: {{istio: edge}}\n  servers:\n{servers}\n---\n"
     )
 }
 
-fn bound(name: &str, spec: &str) -> String {
+pub(super) fn bound(name: &str, spec: &str) -> String {
     format!("kind: VirtualService\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n{spec}\n---\n")
 }
 

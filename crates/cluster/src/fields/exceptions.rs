@@ -89,7 +89,6 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         "allowedListeners",
         Refused("ListenerSets are not read, and nothing is listened on by them; write their listeners here"),
     ),
-    field(GATEWAYS, "tls.backend", Refused("backends are shown no certificate; use DestinationRule tls.mode MUTUAL")),
     field(GATEWAYS, "defaultScope", Refused("routes name the Gateways they are attached to")),
     field(
         OF_CONNECTIONS,

@@ -62,7 +62,9 @@ pub(super) const PATHS: &[(&str, &str)] = &[
          addresses[].value infrastructure.labels infrastructure.annotations infrastructure.parametersRef \
          allowedListeners tls.frontend.default.validation.caCertificateRefs tls.frontend.default.validation.mode \
          tls.frontend.perPort[].port tls.frontend.perPort[].tls.validation.caCertificateRefs \
-         tls.frontend.perPort[].tls.validation.mode tls.backend defaultScope",
+         tls.frontend.perPort[].tls.validation.mode \
+         tls.backend.clientCertificateRef.group tls.backend.clientCertificateRef.kind \
+         tls.backend.clientCertificateRef.name tls.backend.clientCertificateRef.namespace defaultScope",
     ),
     (
         "BackendTLSPolicy",
