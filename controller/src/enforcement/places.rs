@@ -1,6 +1,7 @@
 //! Where policies with targets are sent: each to the Gateways that enforce it, perhaps several times.
 //!
-//! In: what is published. Out: the Gateways of a policy, and which resources there name it. Absent on purpose: why it is sent there (see `graph::guards`).
+//! In: what is published. Out: the Gateways of a policy, and which resources there name it. Absent on purpose: why it is
+//! sent there (see `graph::guards`).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -61,8 +61,9 @@ pub fn closed(port: u16, spoken: Spoken, hosts: &[&str]) -> Option<Door> {
     Some(Door { port, kind })
 }
 
-/// The listeners that doors make together. A port with nothing but closed doors is not listened on. Of doors of different kinds at one port the first counts, and of two for one
-/// name in the handshake; requests for one host find the routes of all, in order.
+/// The listeners that doors make together. Of doors of different kinds at one port the first counts, and of two for one
+/// name in the handshake; requests for one host find the routes of all, in order. What is closed closes something only
+/// where something is open.
 pub fn merge(doors: Vec<Door>, closed: Vec<Door>) -> Vec<wire::Listener> {
     let mut ports: BTreeMap<u16, Joined> = BTreeMap::new();
     for door in doors {
