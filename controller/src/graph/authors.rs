@@ -15,14 +15,15 @@ use super::{
     Graph, Made, Thing,
     proxies::{Looked, taken},
     told::{Kind, Object, Reporter, Told},
+    world::LABEL_KEYS_MAX,
 };
 use crate::{
     derive::{
         backend::{Backend, ServiceName},
-        host_matches, route,
+        destination, host_matches, route,
         word::{Truth, Word},
     },
-    facts::VirtualService,
+    facts::{DestinationRule, VirtualService},
 };
 
 /// What becomes of a virtual service.
@@ -109,6 +110,16 @@ impl Graph {
         ports.collect()
     }
 
+    /// Whether a rule chooses by labels of which there are too many.
+    fn too_many(&self, rule: &DestinationRule) -> Option<Word> {
+        let label = destination::label_keys(rule).find(|label| !self.world.label_keys.contains(*label))?;
+        let message = format!(
+            "endpoints are chosen by {LABEL_KEYS_MAX} labels in the whole mesh at most, and {label} came after them: what \
+             chooses by it is refused; choose by fewer labels, and restart the controller, which forgets those of old"
+        );
+        Some(Word { kind: RESOLVED, truth: Truth::False, reason: "TooManyLabels", message })
+    }
+
     /// What the author of a destination rule is told.
     pub(super) fn author_of_rules(&self, key: &Key) -> Made {
         let Some(rule) = self.world.rules.find(key) else {
@@ -144,7 +155,7 @@ impl Graph {
             object: Object { kind: Kind::DestinationRule, key: key.clone() },
             reporter: Reporter::Routes,
             generation: rule.generation,
-            words: [word].into_iter().chain(unsupported(&rule.unused)).collect(),
+            words: [word].into_iter().chain(self.too_many(rule)).chain(unsupported(&rule.unused)).collect(),
             was_said: rule.has_condition,
             parents: Vec::new(),
             listeners: Vec::new(),

@@ -69,6 +69,7 @@ impl Graph {
         let around = destination::Around {
             gateway: &place.gateway,
             look: &|source| eyes.look(source),
+            label_keys: &self.world.label_keys,
             through_waypoint: self.passes_waypoint(place, &looked),
             client: client.as_ref(),
             connect_timeout: self.mesh.proxies.connect_timeout,

@@ -183,9 +183,14 @@ pub(super) struct World {
     /// What was found of the Secrets and ConfigMaps that somebody looks for.
     pub(super) credentials: HashMap<Source, Lookup>,
     /// The keys of labels by which destination rules choose endpoints, or once did: a route that leads to a subset may
-    /// go after the rule that has it, and workloads must not lose their labels before.
+    /// go after the rule that has it, and workloads must not lose their labels before. Never more than
+    /// [`LABEL_KEYS_MAX`].
     pub(super) label_keys: BTreeSet<String>,
 }
+
+/// By as many labels endpoints are chosen in the whole mesh: every proxy holds them of every workload. What comes later is
+/// not chosen by, and its subsets are refused.
+pub(super) const LABEL_KEYS_MAX: usize = 256;
 
 impl World {
     /// The namespaces that hold workloads.
@@ -277,7 +282,11 @@ impl World {
                 self.wild_rules.insert(key.clone());
             }
             self.rules_of_host.add(host, key);
-            self.label_keys.extend(destination::label_keys(new).map(str::to_owned));
+            for label in destination::label_keys(new) {
+                if self.label_keys.len() < LABEL_KEYS_MAX {
+                    self.label_keys.insert(label.to_owned());
+                }
+            }
         }
         (old, known != self.label_keys.len())
     }

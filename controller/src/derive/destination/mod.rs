@@ -40,6 +40,8 @@ pub struct Around<'a> {
     pub connect_timeout: Duration,
     /// What the destination rules say.
     pub merged: Option<&'a Merged<'a>>,
+    /// By which labels of workloads proxies may choose.
+    pub label_keys: &'a BTreeSet<String>,
     /// Whether it is sent to through its own waypoint, which does what destination rules say.
     pub through_waypoint: bool,
     /// What the Gateway shows where a backend TLS policy asks for TLS; or why it cannot be had.
@@ -74,7 +76,10 @@ pub fn derive(backend: &Backend, around: Around<'_>) -> Made {
         for subset in around.merged.iter().flat_map(|merged| &merged.subsets) {
             let own = subset.traffic_policy.as_ref();
             let blocks = Blocks::of(around.merged.and_then(|merged| merged.policy), own, port.number);
-            let part = cluster(backend, port, (&blocks, around), &mut made.wanted);
+            let mut part = cluster(backend, port, (&blocks, around), &mut made.wanted);
+            if let Some(label) = subset.labels.keys().find(|label| !around.label_keys.contains(*label)) {
+                part.unusable = format!("no further labels are chosen by, and {label} came too late");
+            }
             made.destination.clusters.push(wire::Cluster {
                 subset: subset.name.clone(),
                 labels: subset.labels.clone(),

@@ -316,3 +316,24 @@ fn a_rule_nobody_acts_on_says_so() {
     found.apply(&rule("r", "shop", "a", &balance("RANDOM")));
     assert!(found.said(Kind::DestinationRule, "r")[0].contains("NotUsed"));
 }
+
+/// Every proxy holds these labels of every workload, so somebody's thousands of subsets must not become everybody's memory.
+#[test]
+fn labels_that_endpoints_are_chosen_by_are_bounded() {
+    let subsets: Vec<String> =
+        (0..300).map(|number| format!("{{name: s{number}, labels: {{k{number}: x}}}}")).collect();
+    let body = format!("subsets: [{}]", subsets.join(", "));
+    let route = "kind: VirtualService\nmetadata: {name: a, namespace: shop}\nspec: {hosts: [a], http: [{route: [{destination: \
+                 {host: a, subset: s299}}]}]}\n";
+    let found = Cluster::with_waypoint(&[("a", "http", 80)], &format!("{}---\n{route}", rule("r", "shop", "a", &body)));
+    let unusable = |name: &str| {
+        let clusters = found.clusters("a");
+        clusters.into_iter().find(|one| one.subset == name).expect("the subset").unusable
+    };
+    assert!(unusable("s0").is_empty() && unusable("s299").contains("no further labels"), "{}", unusable("s299"));
+    let said = found.said(Kind::DestinationRule, "r");
+    assert!(
+        said[1].starts_with("lateen.io/ResolvedRefs TooManyLabels: endpoints are chosen by 256 labels"),
+        "{said:?}"
+    );
+}
