@@ -40,6 +40,10 @@ impl Look for FromOutside<'_> {
         self.eyes.host(hostname).filter(|found| found.name == *self.service || *found.name.namespace == *self.own)
     }
 
+    fn session_key(&self) -> (String, Option<Problem>) {
+        Look::session_key(self.eyes)
+    }
+
     fn lets(&self, from: (RouteKind, &str), to: (&str, &str, &Key)) -> bool {
         let (group, kind, key) = to;
         let named = ServiceName::new(&key.namespace, &self.eyes.graph.mesh.hostname(key));

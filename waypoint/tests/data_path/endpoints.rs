@@ -142,11 +142,10 @@ pub async fn arrivals<F>(
             };
             let Ok((stream, _)) = accepted else { return };
             let ours = ca.leaf(&identity);
-            let (serve, tasks, drain) = ((serve.clone(), noted.clone()), tasks.clone(), drain.clone());
+            let (serve, tasks, drain) = (serve.clone(), tasks.clone(), drain.clone());
             tasks.clone().spawn("ztunnel-connection", carry((stream, ours), serve, (tasks, drain)));
         }
     });
-    asked
 }
 
 /// What tunnels asked for, in order.

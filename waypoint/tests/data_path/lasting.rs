@@ -199,8 +199,10 @@ async fn endless(rig: &Rig) -> (crate::endpoints::Endpoint, Arc<Semaphore>) {
     let endpoint = raw(rig, move |mut stream: TcpStream| {
         let told = told.clone();
         async move {
-            let mut head = [0; 4096];
-            stream.read(&mut head).await.expect("a request");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.expect("the head"));
+            }
             stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await.expect("write");
             while stream.write_all(&[b'x'; 0x10000]).await.is_ok() {}
             told.add_permits(1);

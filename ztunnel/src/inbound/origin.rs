@@ -43,7 +43,7 @@ pub enum OriginError {
     #[error("the peer calls on behalf of {client}, who is not of its trust domain {domain}")]
     Foreign {
         /// Whom it named.
-        client: SpiffeId,
+        client: Box<SpiffeId>,
         /// Its own.
         domain: TrustDomain,
     },
@@ -51,9 +51,9 @@ pub enum OriginError {
     #[error("the peer {peer} calls on behalf of {client}, and is not known as a waypoint of this workload")]
     Stranger {
         /// Who it is.
-        peer: SpiffeId,
+        peer: Box<SpiffeId>,
         /// Whom it named.
-        client: SpiffeId,
+        client: Box<SpiffeId>,
     },
     /// Who it is was not told.
     #[error("the peer calls on behalf of another: {0}")]
@@ -81,7 +81,7 @@ pub async fn origin(
     };
     match wait::until(&shared.world, WAYPOINT_TIMEOUT, speaks).await {
         Some(_) => Ok(Some(client)),
-        None => Err(OriginError::Stranger { peer: carrier.peer.clone(), client }),
+        None => Err(OriginError::Stranger { peer: carrier.peer.clone().into(), client: client.into() }),
     }
 }
 
@@ -92,7 +92,7 @@ fn named_client(local: &Workload, peer: &SpiffeId, named: &OnBehalf) -> Result<O
         OnBehalf::Itself => Ok(None),
         OnBehalf::Unreadable => Err(OriginError::Unreadable),
         OnBehalf::Client(client) if client.trust_domain() != peer.trust_domain() => {
-            Err(OriginError::Foreign { client: client.clone(), domain: peer.trust_domain().clone() })
+            Err(OriginError::Foreign { client: client.clone().into(), domain: peer.trust_domain().clone() })
         }
         OnBehalf::Client(client) => Ok(Some(client.clone())),
     }

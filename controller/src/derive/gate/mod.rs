@@ -177,6 +177,6 @@ fn tcp(routes: &wire::TcpRoutes, found: &mut Vec<super::backend::ServiceName>) {
     found.extend(shares.filter_map(served::of_share).map(served::name_of));
 }
 
-pub(super) fn problem(reason: &'static str, message: impl Into<String>) -> Problem {
+pub(crate) fn problem(reason: &'static str, message: impl Into<String>) -> Problem {
     Problem { reason, message: message.into() }
 }
