@@ -40,7 +40,10 @@ impl Graph {
         let service = served::derive(&backend, policies, &mut |port| eyes.routes(&backend, port));
         let to = |service| Place { gateway: place.gateway.clone(), service };
         let uses = served::destinations(&service).map(to).collect();
-        let keeps = served::keep_sessions(service.ports.iter().flat_map(|port| &port.http));
+        let keeps = served::keep_sessions(service.ports.iter().flat_map(|port| {
+            let of_clients = port.http_of_clients.iter().flat_map(|own| &own.http);
+            port.http.iter().chain(of_clients)
+        }));
         let needs = keeps.then(|| Need { gateway: place.gateway.clone(), wanted: self.sessions() });
         let name = proxy::name_at(&place.gateway, &place.service);
         let served = resource::own(type_url::SERVICE, &name, &service, &place.gateway);
