@@ -133,6 +133,7 @@ fn book() -> Arc<Book> {
         sight: Sight::default(),
         shown: Shown::default(),
         sessions: Key::new("istio-system", "lateen-sessions"),
+        confines_servers: false,
         proxies: Defaults::default(),
     };
     let delta = Graph::new(mesh.clone()).apply(&mesh, CLUSTER.split("\n---\n").map(update).collect());

@@ -82,6 +82,7 @@ impl Joined {
             sight: lateen_controller::derive::visible::Sight::default(),
             shown: lateen_controller::derive::Shown::default(),
             sessions: lateen_cluster::store::Key::new("istio-system", "lateen-sessions"),
+            confines_servers: false,
             proxies: lateen_controller::derive::proxy::Defaults::default(),
         };
         let mut joined = Self { graph: Graph::new(mesh), store: WorldStore::new(None) };

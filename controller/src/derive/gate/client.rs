@@ -32,8 +32,8 @@ pub fn shown(gateway: &Key, tls: &GatewayTls, secrets: &dyn Secrets) -> Option<R
         return Some(Err(problem("RefNotPermitted", message)));
     }
     Some(match credential::pair_in(&source, &|source| secrets.look(source)) {
-        // While nobody has looked, proxies wait for it.
-        Ok(()) | Err(Trouble::Pending) => Ok(Wanted::All(source)),
+        // While nobody has looked, proxies wait for it; what is broken does not take away what is in use.
+        Ok(()) | Err(Trouble::Pending | Trouble::Kept(_)) => Ok(Wanted::All(source)),
         Err(Trouble::Unusable(why)) => Err(problem(REASON, format!("tls.backend: {why}"))),
     })
 }
