@@ -5,7 +5,9 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONNECTION, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    header::{
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    },
 };
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -42,8 +44,12 @@ pub struct Asked {
 /// Takes off what is for us alone.
 pub fn clean_request<B>(request: &mut Request<B>) -> Asked {
     let is_h2 = request.version() == Version::HTTP_2;
-    let extended = request.extensions().get::<hyper::ext::Protocol>().map(|one| one.as_str() == WEBSOCKET);
-    let is_connect = request.method() == Method::CONNECT;
+    let extended = request.extensions().get::<hyper::ext::Protocol>().is_some_and(|one| one.as_str() == WEBSOCKET);
+    let by_connect = extended && request.method() == Method::CONNECT;
+    if by_connect {
+        // RFC 8441 §5: whatever is asked of it, by routes and policies too, is asked of the GET that HTTP/1 would have.
+        *request.method_mut() = Method::GET;
+    }
     let headers = request.headers_mut();
     let wants_trailers = headers.get_all(TE).iter().any(|value| names(value).any(is_trailers));
     let upgrade = !is_h2 && is_websocket(headers);
@@ -59,8 +65,9 @@ pub fn clean_request<B>(request: &mut Request<B>) -> Asked {
         announce_websocket(headers);
     }
     join_cookies(headers);
+    say_length_once(headers);
     let expects = headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    Asked { websocket: upgrade || (is_connect && extended == Some(true)), expects_continue: expects }
+    Asked { websocket: upgrade || by_connect, expects_continue: expects }
 }
 
 /// Takes off what is for us alone. A 101 keeps what makes it one.
@@ -135,6 +142,15 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// hyper and h2 refuse lengths that differ. The same one said twice must be one for whoever reads only the first, or the last.
+fn say_length_once(headers: &mut HeaderMap) {
+    let mut all = headers.get_all(CONTENT_LENGTH).iter();
+    if let (Some(length), Some(_)) = (all.next(), all.next()) {
+        let length = length.clone();
+        headers.insert(CONTENT_LENGTH, length);
+    }
+}
+
 /// Why a request is refused before anything looks at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -168,10 +184,14 @@ pub fn settle_authority<B>(request: &mut Request<B>, serves_http10: bool) -> Res
     if version < Version::HTTP_11 && !serves_http10 {
         return Err(Malformed::LowVersion);
     }
-    if let Some(scheme) = request.uri().scheme_str()
-        && !matches!(scheme, "http" | "https" | "ws" | "wss")
-    {
-        return Err(Malformed::Target);
+    match request.uri().scheme_str() {
+        Some("http" | "https" | "ws" | "wss") => {}
+        Some(_) => return Err(Malformed::Target),
+        // RFC 9112 §3.2.3: a host alone is asked for by CONNECT only.
+        None if request.uri().authority().is_some() && request.method() != Method::CONNECT => {
+            return Err(Malformed::Target);
+        }
+        None => {}
     }
     let mut hosts = request.headers().get_all(HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
@@ -181,17 +201,35 @@ pub fn settle_authority<B>(request: &mut Request<B>, serves_http10: bool) -> Res
     let host = match (request.uri().authority(), first) {
         (Some(authority), Some(host)) if version == Version::HTTP_2 => {
             let same = authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes());
-            return if same { Ok(()) } else { Err(Malformed::Hosts) };
+            return if same { check(host) } else { Err(Malformed::Hosts) };
         }
-        // RFC 9112 §3.2.2: of an absolute form the target's own authority counts. What names a user names no host.
-        (Some(authority), _) if authority.as_str().contains('@') => return Err(Malformed::Target),
+        // RFC 9112 §3.2.2: of an absolute form the target's own authority counts.
         (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| Malformed::Target)?,
-        (None, Some(host)) if !host.is_empty() => return Ok(()),
+        (None, Some(host)) if !host.is_empty() => return check(host),
         (None, _) if version < Version::HTTP_11 => HeaderValue::from_static("default"),
         (None, _) => return Err(Malformed::NoHost),
     };
+    check(&host)?;
     request.headers_mut().insert(HOST, host);
     Ok(())
+}
+
+/// A host and perhaps a port (RFC 3986 §3.2), and no user, path, or list: what is routed and judged by one reading must not be
+/// something else to the endpoint.
+fn check(host: &HeaderValue) -> Result<(), Malformed> {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte);
+    if host.as_bytes().iter().all(is_part) { Ok(()) } else { Err(Malformed::Target) }
+}
+
+/// Whether an answer says in two ways how long it is (RFC 9112 §6.3): its client may read by the other one.
+pub fn is_ambiguous<B>(response: &Response<B>) -> bool {
+    let headers = response.headers();
+    headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH)
+}
+
+/// Whether an endpoint agrees to what was asked of it: a WebSocket, if anything.
+pub fn agrees<B>(response: &Response<B>) -> bool {
+    is_websocket(response.headers())
 }
 
 #[cfg(test)]
@@ -227,6 +265,7 @@ mod tests {
             (&[("te", "gzip"), ("trailer", "t")], &[]),
             (&[("upgrade", "h2c"), ("connection", "upgrade, http2-settings"), ("http2-settings", "x")], &[]),
             (&[("cookie", "a=1"), ("cookie", "b=2")], &["cookie: a=1; b=2"]),
+            (&[("content-length", "3"), ("content-length", "3")], &["content-length: 3"]),
         ] {
             let (left, asked) = cleaned(given);
             assert_eq!(left, expected, "{given:?}");
@@ -268,6 +307,13 @@ mod tests {
         assert_eq!(settle("/", h1, &[""]), Err(Malformed::NoHost));
         assert_eq!(settle("ftp://b/", h1, &["b"]), Err(Malformed::Target));
         assert_eq!(settle("http://u@b/", h1, &["b"]), Err(Malformed::Target));
+        assert_eq!(settle("b", h1, &["b"]), Err(Malformed::Target), "only CONNECT asks so");
+        for host in ["a/b", "u@a", "a b", "a,b", "a?b", "a#b", "a\\b", "<a>"] {
+            assert_eq!(settle("/", h1, &[host]), Err(Malformed::Target), "{host}");
+        }
+        for host in ["a_b.example", "[fd00::1]:80", "a.", "xn--a:8080", "*", "10.0.0.1"] {
+            assert_eq!(settle("/", h1, &[host]).as_deref(), Ok(host));
+        }
         assert_eq!(settle("/", Version::HTTP_10, &["a"]), Err(Malformed::LowVersion));
     }
 }

@@ -91,9 +91,10 @@ impl Connection {
         Active { on: self.clone(), _busy: self.lane.busy() }
     }
 
-    /// A request's body comes. Of HTTP/2 no other request waits for its end.
-    pub fn receives(&self, body: &Arc<Flow>) {
-        *self.receiving.lock() = Some(body.clone());
+    /// A request's body comes, or it has none: then that of the one before is over. Of HTTP/2 no request waits for another
+    /// one's end.
+    pub fn receives(&self, body: Option<&Arc<Flow>>) {
+        *self.receiving.lock() = body.cloned();
     }
 
     /// Whether more of a body may come, so that what follows is no request yet.

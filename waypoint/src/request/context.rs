@@ -139,8 +139,8 @@ impl Context {
         let mut report = Report::open(&on.lane.shared.reporting, &opening);
         report.meant(on.service.as_ref());
         let flow = Arc::<Flow>::default();
-        if !request.body().is_end_stream() {
-            on.receives(&flow);
+        if request.version() != Version::HTTP_2 {
+            on.receives((!request.body().is_end_stream()).then_some(&flow));
         }
         Some(Box::new(Self {
             on: on.clone(),

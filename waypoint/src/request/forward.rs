@@ -29,7 +29,7 @@ use crate::{
     http::{
         body::{Flow, RequestBody},
         deadline::{Deadline, Limits, Over},
-        hop::Asked,
+        hop::{self, Asked},
         replay::Replay,
     },
     news,
@@ -279,7 +279,7 @@ impl Course<'_> {
             dialled: context.destination(),
             identity: context.caller().peer.as_ref(),
         };
-        attempt.send(request).await.map_err(|mut failed| {
+        let sent = attempt.send(request).await.map_err(|mut failed| {
             if let (Body::Once(body), Some(unsent)) = (&mut *body, failed.unsent.take()) {
                 *body = Some(unsent.into_body());
             }
@@ -287,7 +287,16 @@ impl Course<'_> {
                 failed.why = Failure::Downstream;
             }
             failed
-        })
+        })?;
+        let switches = sent.response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if switches && !(self.asked.websocket && hop::agrees(&sent.response)) {
+            // What follows would be bytes that nobody looks into.
+            return Err(Failure::Protocol("the endpoint switches to what nobody asked for".into()).into());
+        }
+        if hop::is_ambiguous(&sent.response) {
+            return Err(Failure::Protocol("the endpoint says length and coding of one answer".into()).into());
+        }
+        Ok(sent)
     }
 
     /// What is spoken to the endpoint: what it says it speaks, unless the policy says otherwise.

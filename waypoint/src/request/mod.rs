@@ -27,7 +27,7 @@ pub use self::{
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use self::{
@@ -95,6 +95,10 @@ fn prepare(context: &mut Context, request: &mut Request<Incoming>) -> Result<Opt
     context.tell(request);
     // Whoever may not ask is not told which routes there are.
     context.authorise(request)?;
+    if request.method() == Method::CONNECT {
+        // Tunnels are for the door; to send one on would open a way to wherever its client likes.
+        return Err(Local::no_route());
+    }
     context.select(request)
 }
 

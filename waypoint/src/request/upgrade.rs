@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use hyper::{body::Incoming, ext::Protocol, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use lateen_net::splice::{Io, Meter, splice};
@@ -27,7 +27,6 @@ pub fn take(mut request: Request<Incoming>, asked: Asked) -> (Request<Incoming>,
     }
     let ours = hyper::upgrade::on(&mut request);
     if request.extensions_mut().remove::<Protocol>().is_some() {
-        *request.method_mut() = Method::GET;
         let headers = request.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

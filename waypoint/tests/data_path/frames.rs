@@ -16,8 +16,8 @@ pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
@@ -63,7 +63,7 @@ fn put_length(out: &mut Vec<u8>, length: usize) {
     out.push(u8::try_from(rest).expect("below 128"));
 }
 
-const LINE: [(&str, &str); 4] = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/x")];
+pub const LINE: [(&str, &str); 4] = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/x")];
 
 fn request(more: &[(&str, &str)]) -> Vec<u8> {
     block(&[&LINE, more].concat())
@@ -310,4 +310,70 @@ async fn heads_have_the_same_limit_as_in_http1() {
         let came = peer.outcome().await;
         assert_eq!(came == Came::Status("200".to_owned()), passes, "80 of {length}: {came:?}");
     }
+}
+
+/// Frames that cost their sender nothing and want an answer, or only to be looked at.
+#[tokio::test]
+async fn floods_are_answered_or_end_their_connection() {
+    const COUNT: usize = 20_000;
+    let ask = |flags: u8| frame(HEADERS, END_HEADERS | flags, 1, &request(&[]));
+    for (what, before, one) in [
+        ("pings", vec![], frame(PING, 0, 0, &[7; 8])),
+        ("settings", vec![], frame(SETTINGS, 0, 0, &[])),
+        ("data of nothing", ask(0), frame(DATA, 0, 1, &[])),
+        ("windows", ask(0), frame(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes())),
+        ("priorities", vec![], frame(2, 0, 1, &[0, 0, 0, 0, 1])),
+    ] {
+        let (rig, _echo) = rig().await;
+        let peer = Peer::begin(&rig).await;
+        let (mut from, mut to) = peer.0.into_split();
+        let sends = async {
+            let last = frame(PING, 0, 0, b"thelast!");
+            // Whoever is sent away is told while he still speaks.
+            to.write_all(&[before, one.repeat(COUNT), last].concat()).await.ok();
+            to
+        };
+        let hears = async {
+            let mut all = Vec::new();
+            let mut chunk = [0; 16 * 1024];
+            loop {
+                match soon("an answer", from.read(&mut chunk)).await {
+                    Ok(length @ 1..) => all.extend_from_slice(&chunk[..length]),
+                    Ok(0) | Err(_) => return "it ended",
+                }
+                if all.windows(8).any(|eight| eight == b"thelast!") {
+                    return "it was answered";
+                }
+                // Only the end may hold what is looked for.
+                all.drain(..all.len().saturating_sub(16));
+            }
+        };
+        let (to, _how) = tokio::join!(sends, hears);
+        drop((to, from));
+        super::rig::until(what, || rig.lane.active() == 0).await;
+    }
+}
+
+/// What a server says of itself first (RFC 9113 §3.4): every limit is one that was chosen.
+#[tokio::test]
+async fn limits_are_said_out_loud() {
+    let (rig, _echo) = rig().await;
+    let mut peer = Peer::begin(&rig).await;
+    let (mut said, mut window) = (Vec::new(), None);
+    while said.is_empty() || window.is_none() {
+        match peer.next().await.expect("the connection is open") {
+            (SETTINGS, 0, payload) => {
+                let number = |bytes: &[u8]| bytes.iter().fold(0_u32, |all, byte| all << 8 | u32::from(*byte));
+                said = payload.chunks(6).map(|one| (number(&one[..2]), number(&one[2..]))).collect();
+            }
+            (WINDOW_UPDATE, _, payload) => window = Some(u32::from_be_bytes(payload[..4].try_into().expect("four"))),
+            _ => {}
+        }
+    }
+    said.sort_unstable();
+    // Streams at a time, what one may send ahead, bytes of a head, RFC 8441.
+    for (id, value) in [(3, 100), (4, 256 * 1024), (6, 60 * 1024), (8, 1)] {
+        assert!(said.contains(&(id, value)), "{id} is not {value}: {said:?}");
+    }
+    assert_eq!(window, Some(1024 * 1024 - 65_535), "of the connection");
 }

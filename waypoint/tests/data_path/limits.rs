@@ -1,6 +1,9 @@
 //! What a cluster carries at once is limited exactly.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use lateen_waypoint::book::Protocol;
 use lateen_wire::proxy;
@@ -144,4 +147,55 @@ async fn an_endpoint_that_fails_is_left_out() {
         failed += usize::from(answer(ask(&rig).await).await.starts_with("HTTP/1.1 500 "));
     }
     assert_eq!(failed, 1, "it is left out from its first failure on");
+}
+
+/// An endpoint whose answers say on which of its connections they come, each when it is given a permit.
+async fn numbered(rig: &Rig) -> (Endpoint, Arc<Semaphore>) {
+    let (permits, count) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let given = permits.clone();
+    let endpoint = raw(rig, move |mut stream| {
+        let (given, number) = (given.clone(), count.fetch_add(1, Ordering::SeqCst));
+        async move {
+            let mut head = [0; 4096];
+            while stream.read(&mut head).await.is_ok_and(|length| length > 0) {
+                given.acquire().await.expect("open").forget();
+                let says = format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{number}");
+                stream.write_all(says.as_bytes()).await.expect("write");
+            }
+        }
+    })
+    .await;
+    (endpoint, permits)
+}
+
+/// Those that are not needed any more are left to grow old.
+#[tokio::test]
+async fn the_connection_that_rested_last_is_used_first_and_old_ones_end() {
+    let rig = Rig::serving(limited(proxy::ConnectionPool::default()), &[]);
+    let (endpoint, permits) = numbered(&rig).await;
+    rig.endpoints(&[endpoint.addr]);
+    let two = [ask(&rig).await, ask(&rig).await];
+    until("both are under way", || endpoint.connections() == 2).await;
+    permits.add_permits(2);
+    for client in two {
+        answer(client).await;
+    }
+    let upstream = rig.shared.book.load().clusters().next().expect("one").upstream.clone();
+    let pool = rig.shared.clusters.of(&upstream);
+    until("both rest", || pool.idle(0) == 2).await;
+    permits.add_permits(5);
+    let mut used = Vec::new();
+    for _ in 0..5 {
+        used.push(answer(ask(&rig).await).await.pop());
+        until("it rests again", || pool.idle(0) == 2).await;
+    }
+    used.dedup();
+    assert_eq!(used.len(), 1, "always the same one: {used:?}");
+    tokio::time::pause();
+    tokio::time::sleep(std::time::Duration::from_secs(3599)).await;
+    rig.shared.clusters.sweep(0, |_| true);
+    assert_eq!(pool.idle(0), 2, "an hour is not over");
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    rig.shared.clusters.sweep(0, |_| true);
+    assert_eq!(pool.idle(0), 0, "they have rested for too long");
 }

@@ -186,3 +186,13 @@ async fn an_answer_that_nobody_reads_is_not_kept_for_ever() {
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(rig.tasks.len(), before - 1, "its task has ended");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_requests_ends_after_an_hour() {
+    let (_rig, mut client, _) = connected(4096);
+    client.write_all(REQUEST.as_bytes()).await.expect("written");
+    answer(&mut client).await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(rest(&mut client).await, "", "it is closed without a word");
+    assert_eq!(began.elapsed().as_secs() / 60, 60, "{:?}", began.elapsed());
+}
