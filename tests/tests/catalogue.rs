@@ -1,4 +1,4 @@
-//! The behaviour checklist (`tests/catalogue.txt`): every case has a test that exists, or a reason why not yet.
+//! The behaviour checklists (`tests/catalogue.txt` and those beside it): every case has a test that exists, or a reason why not yet.
 //!
 //! In: the catalogue and the sources. Out: one failure naming every line that is not true.
 //! Absent on purpose: running the tests; that is `cargo test`'s.
@@ -85,6 +85,37 @@ fn every_case_has_a_test_or_a_reason() {
 #[test]
 fn every_row_of_the_control_plane_has_a_test_or_a_reason() {
     check("tests/control-plane.txt", rows());
+}
+
+/// The sections of the rules of HTTP.
+const PROTOCOL: [&str; 25] = [
+    "1.1", "1.2", "1.3", "1.4", "1.5", "2", "3", "4", "5", "6", "7", "8", "9", "10.1", "10.2", "10.3", "10.4", "10.5",
+    "10.6", "10.7", "10.8", "10.9", "10.10", "10.11", "10.12",
+];
+
+/// The rules of HTTP at a proxy: the same rule in two sections has two lines.
+fn rules() -> Vec<Case> {
+    let text = fs::read_to_string(root().join("tests/l7-protocol.txt")).expect("the rules");
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|(at, line)| {
+            let parts: Vec<&str> = line.split(" | ").collect();
+            let [section, _, held_by] = parts[..] else { panic!("line {}: not `section | rule | tests`", at + 1) };
+            let held_by = held_by.split(", ").map(|test| match test.strip_prefix("W/") {
+                Some(rest) => format!("waypoint/tests/data_path/{rest}"),
+                None => test.to_owned(),
+            });
+            Case { line: at + 1, id: section.to_owned(), held_by: held_by.collect::<Vec<_>>().join(", ") }
+        })
+        .collect()
+}
+
+#[test]
+fn every_rule_of_http_has_a_test_or_a_reason() {
+    let rules = rules();
+    let found: BTreeSet<&str> = rules.iter().map(|rule| &*rule.id).collect();
+    assert_eq!(found, PROTOCOL.into_iter().collect(), "each section has its rules, and there is no other");
+    check("tests/l7-protocol.txt", rules);
 }
 
 fn check(file: &str, cases: Vec<Case>) {
