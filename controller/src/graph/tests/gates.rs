@@ -348,7 +348,8 @@ fn clients_are_verified_as_the_gateway_says() {
     assert_eq!(cluster.proxy("shop/g").listeners.len(), 1);
     cluster.apply(&authority("ConfigMap", "anchors", "shop"));
     let (own, ca) = ("shop/g/secret/shop/web-cert", "shop/g/authorities/configmap/shop/anchors");
-    assert_eq!(open(&cluster, 443), [format!("* [{own} by {ca} Required] *: ")]);
+    let closed = "v.example.com passed ".to_owned();
+    assert_eq!(open(&cluster, 443), [format!("* [{own} by {ca} Required] *: "), closed], "nobody answers for v");
     assert_eq!(open(&cluster, 8443), [format!("* [{own} by {ca} OptionalUnverified] *: ")]);
     assert_eq!(cluster.names(type_url::CREDENTIAL), [ca, own]);
     let sent: wire::Credential = cluster.message(type_url::CREDENTIAL, ca).expect("a credential");
