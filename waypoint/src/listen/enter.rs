@@ -137,7 +137,8 @@ async fn enter(
 ) -> Result<(), Refused> {
     let (port, kind, is_proxied) = about(&lane, door.bind)?;
     let mut stream = Rewound::new(stream.begin());
-    let mut caller = Caller {
+    // Boxed, as it is handed on from future to future, each of which has room for it as long as the connection lasts.
+    let mut caller = Box::new(Caller {
         peer: None,
         client: peer,
         hop: peer,
@@ -147,7 +148,7 @@ async fn enter(
         baggage: Default::default(),
         tls: None,
         door: Some(door.drain),
-    };
+    });
     if is_proxied {
         let header = within("the PROXY header", HELLO_TIMEOUT, stream.look(proxied::header)).await??;
         let Some(Header::Proxied { length, ends }) = header else {
@@ -171,7 +172,7 @@ async fn enter(
 /// A connection of which it is known whose it is.
 struct Entered {
     lane: Arc<Lane>,
-    caller: Caller,
+    caller: Box<Caller>,
     bind: u16,
     port: u16,
 }
@@ -225,7 +226,7 @@ impl Entered {
 
     fn arrival(self, ended: Option<String>) -> (Arc<Lane>, Arrival) {
         let target = Target::Port { bind: self.bind, port: self.port, tls: ended.map(Into::into) };
-        (self.lane, Arrival { caller: Arc::new(self.caller), target })
+        (self.lane, Arrival { caller: self.caller.into(), target })
     }
 
     async fn http<S>(self, stream: S, ended: Option<String>)
