@@ -7,7 +7,7 @@
 #   GET /vast         headers without an end
 #   GET /torn         less than it promised
 #   POST /            how many bytes came
-#   POST /unread      an answer only when the client is gone: the body is never read
+#   POST /unread      no answer, and the body is never read; it gives up in the end, or when the client is gone
 #   GET /under-way    how many requests are being answered beside this one
 import http.server
 import json
@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-PORT, NAME, GRACE_SECONDS = int(sys.argv[1]), sys.argv[2], 4
+PORT, NAME, GRACE_SECONDS, UNREAD_SECONDS = int(sys.argv[1]), sys.argv[2], 4, 30
 ending = threading.Event()
 under_way = 0
 counting = threading.Lock()
@@ -48,10 +48,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def chunk(self, chunk):
         self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
 
-    def until_gone(self):
+    def until_gone(self, seconds=None):
         gone = select.poll()
         gone.register(self.connection, select.POLLRDHUP)
-        gone.poll()
+        gone.poll(seconds and seconds * 1000)
         self.close_connection = True
 
     def do_GET(self):
@@ -83,7 +83,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         if self.path.startswith("/unread"):
-            self.until_gone()
+            self.until_gone(UNREAD_SECONDS)
             return
         read = 0
         if self.headers.get("transfer-encoding") == "chunked":
@@ -97,18 +97,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 left, read = left - len(part), read + len(part)
         self.whole(str(read))
 
+    # Between requests a connection is nobody's.
+    def parse_request(self):
+        global under_way
+        parsed = super().parse_request()
+        if parsed:
+            with counting:
+                under_way += 1
+            self.counted = True
+        return parsed
+
     def handle_one_request(self):
         global under_way
-        with counting:
-            under_way += 1
+        self.counted = False
         try:
             super().handle_one_request()
         except OSError:
             # The client is gone.
             self.close_connection = True
         finally:
-            with counting:
-                under_way -= 1
+            if self.counted:
+                with counting:
+                    under_way -= 1
 
 
 class Server(http.server.ThreadingHTTPServer):
