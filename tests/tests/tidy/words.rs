@@ -33,13 +33,16 @@ const BANS: &[Ban] = &[
     },
     Ban {
         words: &["#[ignore"],
-        // Each writes the golden files that the test beside it compares with; the last needs a cluster (`make test-cluster`).
+        // Each writes the golden files that the test beside it compares with; those of the waypoint are run by a test beside
+        // them, in a process of their own; the last needs a cluster (`make test-cluster`).
         except: &[
             "crates/cluster/src/crds/mod.rs",
             "crates/cluster/src/fields/page.rs",
             "crates/cluster/src/validate/tests/page.rs",
             "cni-plugin/agent/src/rules/plan.rs",
             "tests/tests/deploy/values.rs",
+            "waypoint/tests/data_path/named.rs",
+            "waypoint/tests/data_path/roots.rs",
             "tests/tests/kubernetes/",
         ],
         reason: "a test runs, or it is removed with a reason in the catalogue",
