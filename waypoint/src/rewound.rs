@@ -32,7 +32,8 @@ impl<S: Duplex> Rewound<S> {
         Self { first: BytesMut::new(), stream }
     }
 
-    /// Reads until `judge` knows, which is asked about everything that has come; `None` if the stream ended before. Safe to drop: what was read is kept.
+    /// Reads until `judge` knows, which is asked about everything that has come; `None` if the stream ended before. Safe to
+    /// drop: what was read is kept.
     pub async fn look<T>(&mut self, mut judge: impl FnMut(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
         let mut scratch = BytesMut::new();
         loop {

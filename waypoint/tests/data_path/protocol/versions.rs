@@ -6,8 +6,8 @@ use super::*;
 async fn endpoints_are_spoken_to_as_they_say_and_not_as_the_client_does() {
     use proxy::Protocol as Says;
     let usual = proxy::ConnectionPool::default();
-    let as_client = proxy::ConnectionPool { use_client_protocol: true, ..usual.clone() };
-    let upgraded = proxy::ConnectionPool { upgrade_to_http2: true, ..usual.clone() };
+    let as_client = proxy::ConnectionPool { use_client_protocol: true, ..usual };
+    let upgraded = proxy::ConnectionPool { upgrade_to_http2: true, ..usual };
     let (one, two) = ("HTTP/1.1 ", "HTTP/2.0 ");
     for (says, pool, from_one, from_two) in [
         (Says::Http, &usual, one, one),
@@ -19,7 +19,7 @@ async fn endpoints_are_spoken_to_as_they_say_and_not_as_the_client_does() {
         (Says::Http2, &as_client, one, two),
         (Says::Http, &upgraded, two, two),
     ] {
-        let policy = proxy::TrafficPolicy { pool: Some(pool.clone()), ..Default::default() };
+        let policy = proxy::TrafficPolicy { pool: Some(*pool), ..Default::default() };
         let rig = echo(Service { clusters: vec![cluster(says, policy)], ..Service::default() }).await;
         let answer = rig.exchange(&get("")).await;
         let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
