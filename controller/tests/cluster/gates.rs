@@ -117,7 +117,14 @@ async fn a_secret_reaches_the_pods_of_the_gateway_that_names_it() {
 
     // The other Gateway's pod is sent its own alone; that nothing else comes is asserted as each arrives.
     let mut two = subscribed(&cluster, &controller, "two").await;
-    resource(&mut two, (type_url::CREDENTIAL, "shop/two/secret/shop/two-cert"), |_| true).await;
+    let credential = (type_url::CREDENTIAL, "shop/two/secret/shop/two-cert");
+    let bytes = resource(&mut two, credential, |_| true).await;
+    let before = proxy::Credential::decode(&*bytes).expect("a credential");
+    // Nor does it later: what belongs to the other changes first, and only then its own.
+    cluster.apply([secret("one-cert")]).await;
+    resource(&mut one, (type_url::CREDENTIAL, "shop/one/secret/shop/one-cert"), |_| true).await;
+    cluster.apply([secret("two-cert")]).await;
+    resource(&mut two, credential, |bytes| proxy::Credential::decode(bytes).expect("a credential") != before).await;
     let open = |bytes: &[u8]| !proxy::Proxy::decode(bytes).expect("a proxy").listeners.is_empty();
     let mut again = subscribed(&cluster, &controller, "two").await;
     let bytes = resource(&mut again, (type_url::PROXY, "shop/two"), open).await;
